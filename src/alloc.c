@@ -1,0 +1,36 @@
+/* Layer 1, machine. alloc: the only door to the allocator.
+ * SPDX-License-Identifier: BSD-2-Clause */
+#include "alloc.h"
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+void *alloc_get(size_t size)
+{
+    int saved = errno;
+    void *p = calloc(1, size);
+    errno = saved;
+    return p;
+}
+
+void *alloc_get_aligned(size_t align, size_t size)
+{
+    void *p;
+    if (posix_memalign(&p, align, size) != 0) return NULL;
+    return memset(p, 0, size);
+}
+
+void *alloc_resize(void *old, size_t size)
+{
+    int saved = errno;
+    void *p = realloc(old, size);
+    errno = saved;
+    return p;
+}
+
+void alloc_put(void *p)
+{
+    int saved = errno;
+    free(p);
+    errno = saved;
+}

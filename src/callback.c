@@ -1,0 +1,256 @@
+/* Layer 7, relations. callback: run once or stopped.
+ * SPDX-License-Identifier: BSD-2-Clause */
+#include "callback.h"
+#include "futex.h"
+#include "service.h"
+#include <pthread.h>
+#if CCTX_CHECK
+#include <stdio.h>
+#endif
+
+#ifndef SYNC_RELACY
+_Static_assert(sizeof(struct callback) <= sizeof(cctx_callback_t), "the storage is the caller's and frozen");
+#endif
+
+/* stop_wait parks on one of these, chosen by the callback's address: its own storage may be gone when the waker
+ * gets to wake. They are never freed; a wake for another callback is spurious. */
+enum { PARKING = 64 };
+static sync_u32 parking[PARKING];
+
+static sync_u32 *parking_of(struct callback *cb) { return &parking[(uintptr_t)cb / sizeof *cb % PARKING]; }
+
+#ifndef SYNC_RELACY
+static _Thread_local char here;
+static const void *thread_here(void) { return &here; }
+#endif
+
+static struct callback *callback_in(cctx_callback_t *storage) { return (struct callback *)(void *)storage; }
+
+/* ---------------------------------------------------------------------------------------------------- run */
+
+/* The last touch of the storage; then those who wait for it are woken, by a word that is not in it. */
+static void callback_end(struct callback *cb, uint32_t state)
+{
+    sync_u32 *park = parking_of(cb);
+    if (!(sync_swap_acqrel(&cb->state, state, hook_end, hook_end) & CALLBACK_WAITED)) return;
+    sync_add_acqrel(park, 1u, hook_end, none);
+    futex_wake(park);
+}
+
+/* Calls fn. The caller has emptied the slot, or it never was in one. */
+static void callback_call(struct callback *cb)
+{
+    struct frame frame = {false};
+    callback_fn fn = sync_get(cb->fn);
+    void *arg = sync_get(cb->arg);
+    sync_set(cb->runner, thread_here());
+    sync_set(cb->frame, &frame);
+    sync_set(cb->generation, thread_generation());
+    sync_xor_acqrel(&cb->state, (uint32_t)(CALLBACK_REGISTERED | CALLBACK_RUNNING), hook_run, none);
+    fn(arg);
+    if (!frame.gone) callback_end(cb, CALLBACK_FINISHED);
+}
+
+/* Takes cb out of its slot, if it is still there; *word becomes what stood there. The claim, and the stop. */
+static bool callback_take(struct callback *cb, sync_ptr *slot, uintptr_t *word)
+{
+    uintptr_t w = sync_load_acq(slot, slot);
+    while ((w & ~(uintptr_t)SLOT_MASK) == (uintptr_t)cb)
+        if (sync_cas_acqrel(slot, &w, (uintptr_t)0, empty, slot)) {
+            *word = w;
+            return true;
+        }
+    return false;
+}
+
+/* What an emptied slot owes: the count of a closed node, the pin of the context it came through. */
+static void callback_settle(struct thread *t, uintptr_t word, struct cctx *node, struct cctx *via)
+{
+    if (word & SLOT_TAG) node_unref(t, node);
+    if (via != node) node_unref(t, via);
+}
+
+void callback_run_list(struct thread *t, struct cctx *n)
+{
+    for (struct cctx *next; n; n = next) {
+        struct family *f = node_family(n);
+        next = sync_get(f->link);
+        for (sync_ptr *x = &f->hook; x; x = node_next_hook(f, x)) {
+            uintptr_t w = sync_load_hs(x, attach, b, slot);
+            struct callback *cb = (struct callback *)(w & ~(uintptr_t)SLOT_MASK);
+            if (!cb || !callback_take(cb, x, &w)) continue;
+            struct cctx *via = sync_get(cb->via);
+            callback_call(cb);
+            callback_settle(t, w, n, via);
+        }
+        node_unref(t, n);
+    }
+}
+
+/* ------------------------------------------------------------------------------------------------- runner */
+
+static sync_ptr queue;                  /* nodes whose callbacks wait for the runner: push one, take all */
+static sync_u32 queue_bell;
+
+static void queue_run(struct thread *t)
+{
+    struct cctx *n = (struct cctx *)sync_swap_acqrel(&queue, (uintptr_t)0, none, queue), *first = NULL;
+    while (n) {                         /* the last pushed came first */
+        struct cctx *next = sync_get(node_family(n)->link);
+        sync_set(node_family(n)->link, first);
+        first = n;
+        n = next;
+    }
+    callback_run_list(t, first);
+}
+
+#ifndef SYNC_RELACY
+static void runner_main(void)
+{
+    for (;;) {
+        uint32_t b = sync_load_acq(&queue_bell, queue);
+        struct thread *t = thread_begin();
+        queue_run(t);
+        thread_end(t);
+        futex_wait(&queue_bell, b, INT64_MAX);
+    }
+}
+static struct service runner = {"cctx-runner", runner_main, {0}};
+
+static void runner_forked(void) { service_forked(&runner); }
+static pthread_once_t runner_once = PTHREAD_ONCE_INIT;
+static void runner_setup(void) { pthread_atfork(NULL, NULL, runner_forked); }
+static bool runner_start(void)
+{
+    pthread_once(&runner_once, runner_setup);
+    return service_start(&runner);
+}
+#endif
+
+void callback_hand_over(struct thread *t, struct cctx *first)
+{
+    if (!first) return;
+    for (struct cctx *n = first, *next; n; n = next) {
+        struct family *f = node_family(n);
+        next = sync_get(f->link);
+        uintptr_t head = sync_load_relaxed(&queue, cas_seed);
+        do sync_set(f->link, (struct cctx *)head);
+        while (!sync_cas_acqrel(&queue, &head, (uintptr_t)n, queue, none));
+    }
+    sync_add_acqrel(&queue_bell, 1u, queue, none);
+    if (runner_start()) futex_wake(&queue_bell);
+    else queue_run(t);
+}
+
+/* ------------------------------------------------------------------------------------------------- public */
+
+#if CCTX_CHECK
+static void callback_check(struct callback *cb)
+{
+    uint32_t s = sync_load_relaxed(&cb->state, stat);
+    if ((s & ~(uint32_t)CALLBACK_WAITED) != CALLBACK_REGISTERED) return;
+    fprintf(stderr, "cctx: cctx_after_func: callback %p is registered already\n", (void *)cb);
+    abort();
+}
+#else
+static void callback_check(struct callback *cb) { (void)cb; }
+#endif
+
+int cctx_after_func(const cctx_t *ctx, cctx_callback_t *storage, void (*fn)(void *arg), void *arg)
+{
+    struct callback *cb = callback_in(storage);
+    struct cctx *via = (struct cctx *)(uintptr_t)ctx;
+    if (!ctx || !cb || !fn) return EINVAL;
+    node_check(ctx, "cctx_after_func");
+    callback_check(cb);
+    struct cctx *n = node_owner(via);
+    sync_set(cb->fn, fn);
+    sync_set(cb->arg, arg);
+    sync_set(cb->node, n);
+    sync_set(cb->via, via);
+    sync_set(cb->slot, (sync_ptr *)NULL);
+    sync_init(&cb->state, (uint32_t)CALLBACK_REGISTERED);
+    if (!n) {                           /* never done: registered nowhere, but it keeps its context */
+        node_ref(via);
+        return 0;
+    }
+    if (sync_load_acq(&n->state, done) & DONE) {
+        callback_call(cb);
+        return 0;
+    }
+    struct thread *t = thread_begin();
+    if (via != n) node_ref(via);        /* before the slot is filled: a claim may come at once, and drops it */
+    bool admitted = node_admit_hook(t, n, (uintptr_t)cb, &cb->slot);
+    if (!admitted) {
+        sync_store_relaxed(&cb->state, (uint32_t)CALLBACK_IDLE, owned);
+        if (via != n) node_unref(t, via);
+    } else if (sync_load_hs(&n->state, attach, a, done) & DONE) {
+        /* The canceler may have looked before the slot was filled: whoever empties it runs it. */
+        uintptr_t w;
+        sync_ptr *slot = sync_get(cb->slot);
+        node_ref(n);
+        if (callback_take(cb, slot, &w)) {
+            callback_call(cb);
+            callback_settle(t, w, n, via);
+        }
+        node_unref(t, n);
+    }
+    thread_end(t);
+    return admitted ? 0 : ENOMEM;
+}
+
+bool cctx_stop(cctx_callback_t *storage)
+{
+    struct callback *cb = callback_in(storage);
+    if (!cb) return false;
+    if (sync_load_acq(&cb->state, hook_run) != CALLBACK_REGISTERED) return false;
+    struct thread *t = thread_begin();
+    struct cctx *node = NULL, *via = NULL;
+    uintptr_t w = 0;
+    bool won = false;
+    epoch_enter(t);                     /* K3 */
+    if (sync_load_acq(&cb->state, hook_run) == CALLBACK_REGISTERED) {
+        sync_ptr *slot = sync_get(cb->slot);
+        node = sync_get(cb->node);
+        via = sync_get(cb->via);
+        uint32_t registered = CALLBACK_REGISTERED;
+        if (slot) {
+            node_vacate(node, slot);
+            won = callback_take(cb, slot, &w);
+        } else {
+            won = sync_cas_acqrel(&cb->state, &registered, (uint32_t)CALLBACK_IDLE, none, hook_run);
+        }
+    }
+    epoch_leave(t);
+    if (won) {
+        callback_end(cb, CALLBACK_IDLE);
+        callback_settle(t, w, node, via);
+    }
+    thread_end(t);
+    return won;
+}
+
+bool cctx_stop_wait(cctx_callback_t *storage)
+{
+    struct callback *cb = callback_in(storage);
+    if (!cb) return false;
+    if (cctx_stop(storage)) return true;
+    uint32_t s = sync_load_acq(&cb->state, hook_run);
+    if (s == CALLBACK_RUNNING && sync_get(cb->runner) == thread_here()) {       /* from inside fn, at any nesting */
+        struct frame *frame = sync_get(cb->frame);
+        /* With another thread waiting the storage is not fn's to give away: the end of fn is still told. */
+        frame->gone = sync_cas_acqrel(&cb->state, &s, (uint32_t)CALLBACK_IDLE, none, none);
+        return false;
+    }
+    sync_u32 *park = parking_of(cb);
+    while (s & (CALLBACK_REGISTERED | CALLBACK_RUNNING)) {
+        uint32_t seen = sync_load_acq(park, hook_end);
+        s = sync_or_acqrel(&cb->state, (uint32_t)CALLBACK_WAITED, none, hook_end);
+        if (!(s & (CALLBACK_REGISTERED | CALLBACK_RUNNING))) break;
+        if ((s & CALLBACK_RUNNING) && sync_get(cb->runner) == thread_here()) break;
+        /* In the child of a fork the thread that ran it is gone. */
+        if ((s & CALLBACK_RUNNING) && sync_get(cb->generation) != thread_generation()) break;
+        futex_wait(park, seen, INT64_MAX);
+    }
+    return false;
+}

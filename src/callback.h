@@ -1,0 +1,55 @@
+/* Layer 7, relations. callback: run once or stopped.
+ * SPDX-License-Identifier: BSD-2-Clause
+ *
+ * A registration is an occupant of a callback slot, which pins the node. Whoever empties the slot by a
+ * compare-and-swap decides: a claim runs it, a stop prevents it. It is claimed when it is started, not when the
+ * context is canceled: until then a stop wins, and no callback waits in a queue behind another one with a stop_wait
+ * waiting for it.
+ *
+ *   K1  fn runs iff a claim emptied the slot; at most one thread empties it.
+ *   K2  The library reads the storage only in its registrar, in the claimer after its compare-and-swap, and in
+ *       callers of stop; and after FINISHED was exchanged in, or frame->gone was set, not at all.
+ *   K3  The claimer keeps the node pinned until the state has left REGISTERED, so a stop that reads REGISTERED in
+ *       a section may touch the slot in that section. */
+#ifndef CCTXI_CALLBACK_H
+#define CCTXI_CALLBACK_H
+
+#include "node.h"
+
+struct frame {                  /* on the stack of the thread that runs fn */
+    bool gone;                  /* fn gave its storage away */
+};
+
+typedef void (*callback_fn)(void *arg);
+
+struct callback {               /* what cctx_callback_t holds */
+    sync_plain(callback_fn) fn;
+    sync_plain(void *) arg;
+    sync_plain(struct cctx *) node;     /* whose slot it is in; NULL: a context that can never be done */
+    sync_plain(struct cctx *) via;      /* the context it was registered on; pinned if it is not node */
+    sync_plain(sync_ptr *) slot;
+    sync_u32 state;
+    sync_plain(uint32_t) generation;    /* of the process that runs it */
+    sync_plain(const void *) runner;    /* the thread that runs it; set before RUNNING */
+    sync_plain(struct frame *) frame;
+};
+enum {
+    CALLBACK_IDLE = 0,
+    CALLBACK_REGISTERED = 1,
+    CALLBACK_RUNNING = 2,
+    CALLBACK_FINISHED = 4,
+    CALLBACK_WAITED = 8         /* somebody parks for FINISHED */
+};
+
+/* Is there a callback slot in use, or was there? In a section or with a reference. */
+static inline bool callback_any(struct family *f)
+{
+    return sync_load_hs(&f->hook, attach, b, slot) != 0 || sync_load_hs(&f->hooks, attach, b, chunk) != 0;
+}
+
+/* Runs the callbacks of the nodes on a run list (linked by family->link, each pinned) and drops the pins. */
+void callback_run_list(struct thread *t, struct cctx *first);
+/* The same on the runner thread, which is made if need be. Where it cannot be made, they run here. */
+void callback_hand_over(struct thread *t, struct cctx *first);
+
+#endif

@@ -1,0 +1,268 @@
+/* Layer 8, verb. cancel: the only writer of a terminal state; the walk.
+ * SPDX-License-Identifier: BSD-2-Clause */
+#include "cancel.h"
+#include "alloc.h"
+#include "callback.h"
+#include <errno.h>
+
+const cctx_cause_t cctx_canceled = {ECANCELED, "context canceled"};
+const cctx_cause_t cctx_deadline_exceeded = {ETIMEDOUT, "context deadline exceeded"};
+
+const cctx_cause_t *cancel_cause(struct cctx *n)
+{
+    uint32_t s = sync_load_acq(&n->state, done);
+    for (; s & INHERITED; s = sync_load_acq(&n->state, done)) n = node_up(n);
+    if (s & CAUSED) return (const cctx_cause_t *)(sync_load_acq(&n->cause, claim) & ~(uintptr_t)CAUSE_TAG);
+    return s & TIMEDOUT ? &cctx_deadline_exceeded : &cctx_canceled;
+}
+
+/* --------------------------------------------------------------------------------------------------- the walk */
+
+#ifdef SYNC_RELACY
+enum { VISITS = 3, BATCH = 1, STACK = 2 };
+#define prefetch(p) ((void)(p))
+#else
+enum {
+    VISITS = 256,               /* slots per section: a walker that is preempted in one stalls reclamation */
+    BATCH = 32,                 /* pins taken per section */
+    STACK = 16                  /* merged nodes entered by their legs; deeper, it grows by the allocator */
+};
+#define prefetch(p) __builtin_prefetch((const void *)(p), 1)
+#endif
+
+struct walk {
+    struct thread *t;
+    struct cctx *wake[BATCH], *drop[BATCH];     /* pinned: to be woken, to be let go, outside the section */
+    unsigned wakes, drops, visits;
+    struct cctx *cut;                           /* pinned: where the section was cut last */
+    struct cctx *run, *run_last;                /* pinned: the run list */
+    struct leg **leg, *few[STACK];              /* the legs by which merged nodes were entered, each node pinned */
+    unsigned depth, room;
+    struct cctx *later;                         /* pinned: one for which there was no room */
+    bool skipped;                               /* some of the subtree was not entered */
+};
+
+static void walk_flush(struct walk *w)
+{
+    for (unsigned i = 0; i < w->wakes; i++) {
+        done_wake(&w->wake[i]->state);
+        node_unref(w->t, w->wake[i]);
+    }
+    for (unsigned i = 0; i < w->drops; i++) node_unref(w->t, w->drop[i]);
+    w->wakes = w->drops = w->visits = 0;
+}
+
+static void walk_grow(struct walk *w)
+{
+    bool first = w->leg == w->few;
+    struct leg **more = (struct leg **)alloc_resize(first ? NULL : w->leg, w->room * 2 * sizeof *more);
+    if (!more) return;
+    for (unsigned i = 0; first && i < w->depth; i++) more[i] = w->few[i];
+    w->leg = more;
+    w->room *= 2;
+}
+
+/* Leaves the section and enters a new one, with room in all batches. n, where the walk stands, is pinned over the gap and so are its
+ * ancestors; if that fails n is dead and has no occupant left that could need room, and the walk
+ * goes on to where it can be cut. */
+static void walk_cut(struct walk *w, struct cctx *n)
+{
+    if (!node_try_pin(n)) return;
+    epoch_leave(w->t);
+    walk_flush(w);
+    if (w->depth == w->room) walk_grow(w);
+    if (w->cut) node_unref(w->t, w->cut);
+    w->cut = n;
+    epoch_enter(w->t);
+}
+
+/* Puts n on the run list if it has callbacks that nobody has undertaken to run. */
+static void walk_enter(struct walk *w, struct cctx *n, struct family *f)
+{
+    if (!callback_any(f) || (sync_or_acqrel(&n->state, (uint32_t)QUEUED, none, none) & QUEUED)) return;
+    if (!node_try_pin(n)) return;               /* dying: a registration would keep it */
+    sync_set(f->link, (struct cctx *)NULL);
+    if (w->run_last) sync_set(node_family(w->run_last)->link, n);
+    else w->run = n;
+    w->run_last = n;
+}
+
+/* Does the subtree of c, whose state word was old, need a visit? */
+static struct family *walk_descends(struct cctx *c, uint32_t old)
+{
+    if (!(old & INNER)) return NULL;
+    struct family *f = node_family(c);
+    return f && !sync_load_acq(&f->swept, swept) ? f : NULL;
+}
+
+static void walk_wakes(struct walk *w, struct cctx *c, uint32_t old)
+{
+    if (unlikely(done_sleepers(old)) && node_try_pin(c)) w->wake[w->wakes++] = c;
+}
+
+static uintptr_t claim(struct cctx *n, uintptr_t word, bool *mine);
+
+/* A parent n of a merged node is done: so is that node, with n's error and cause. Returns its family if it is to be
+ * entered; then its leg is on the stack and it is pinned. */
+static struct family *walk_leg(struct walk *w, struct cctx *n, struct leg *leg)
+{
+    struct cctx *m = leg->node;
+    if (!node_try_pin(m)) return NULL;
+    uint32_t s = sync_load_acq(&n->state, done);
+    const cctx_cause_t *cause = cancel_cause(n);
+    bool mine;
+    uintptr_t word = claim(m, (uintptr_t)cause | (s & TIMEDOUT ? CAUSE_DEADLINE : CAUSE_BORROWED), &mine);
+    uint32_t old = done_flip(&m->state, CAUSED | ((word & CAUSE_TAG) == CAUSE_DEADLINE ? (uint32_t)TIMEDOUT : 0));
+    walk_wakes(w, m, old);
+    struct family *f = walk_descends(m, old);
+    if (f && w->depth < w->room) {
+        w->leg[w->depth++] = leg;
+        return f;
+    }
+    if (f) w->skipped = true;
+    if (f && !w->later) w->later = m;
+    else w->drop[w->drops++] = m;
+    return NULL;
+}
+
+/* The end of the run of slots that x is in: the inline ones, or a chunk. */
+static sync_ptr *run_end(struct family *f, sync_ptr *x)
+{
+    return x == &f->kid[0] || x == &f->kid[1] ? &f->kid[2] : &chunk_of(x)->slot[CHUNK_SLOTS];
+}
+
+/* Flips every descendant of top, which is done and pinned. */
+static void walk_once(struct walk *w, struct cctx *top, struct family *f)
+{
+    struct cctx *n = top;
+    sync_ptr *x = node_first(f), *end = run_end(f, x);
+    epoch_enter(w->t);
+    walk_enter(w, n, f);
+    for (;;) {
+        while (x == end) {                      /* of a run, or of all n's slots: then n is finished, climb */
+            x = node_next(f, end - 1);
+            if (x) {
+                end = run_end(f, x);
+                continue;
+            }
+            if (!w->skipped) sync_store_rel(&f->swept, 1u, swept);
+            if (n == top) goto out;
+            if (w->depth > 0 && w->leg[w->depth - 1]->node == n) {
+                if (w->drops == BATCH) walk_cut(w, n);          /* n is pinned: this cuts */
+                struct leg *leg = w->leg[--w->depth];
+                w->drop[w->drops++] = n;
+                x = sync_get(leg->slot);
+                n = node_owner(leg->parent);
+            } else {
+                x = sync_get(n->slot);
+                n = node_up(n);
+            }
+            f = node_family(n);
+            end = run_end(f, x);
+            x++;
+        }
+        if (unlikely(++w->visits >= VISITS || w->wakes == BATCH || w->drops == BATCH || w->depth == w->room))
+            walk_cut(w, n);
+        uintptr_t word = sync_load_hs(x, attach, b, slot);
+        if (x + 8 < end) prefetch(sync_load_relaxed(x + 8, hint) & ~(uintptr_t)SLOT_MASK);
+        x++;
+        uintptr_t occupant = word & ~(uintptr_t)SLOT_MASK;
+        if (!occupant) continue;
+        struct family *down;
+        struct cctx *c;
+        if (unlikely(word & SLOT_LEG)) {
+            c = ((struct leg *)occupant)->node;
+            down = walk_leg(w, n, (struct leg *)occupant);
+        } else {
+            c = (struct cctx *)occupant;
+            /* n shows DONE here: its flip, by whomever, was acquired on the way down. */
+            uint32_t old = done_flip(&c->state, INHERITED | (sync_load_relaxed(&n->state, owned) & TIMEDOUT));
+            walk_wakes(w, c, old);
+            down = walk_descends(c, old);
+        }
+        if (down) {
+            n = c;
+            f = down;
+            x = node_first(f);
+            end = run_end(f, x);
+            walk_enter(w, n, f);
+        }
+    }
+out:
+    epoch_leave(w->t);
+    walk_flush(w);
+    if (w->cut) node_unref(w->t, w->cut);
+    w->cut = NULL;
+}
+
+/* Sees to it that every descendant of top is done, whoever began. top is done, and pinned by the caller. */
+static void finish(struct thread *t, struct cctx *top, uint32_t old, enum cancel_where where)
+{
+    struct family *f = walk_descends(top, old);
+    if (!f) return;
+    struct walk w = {0};
+    w.t = t;
+    w.leg = w.few;
+    w.room = STACK;
+    for (;;) {
+        w.skipped = false;
+        walk_once(&w, top, f);
+        if (!w.skipped) break;
+        /* No memory for a deep ladder of merged nodes: each turn settles the lowest ones, then all is seen again. */
+        for (struct cctx *m; (m = w.later) != NULL; node_unref(t, m)) {
+            w.later = NULL;
+            w.skipped = false;
+            walk_once(&w, m, node_family(m));
+        }
+    }
+    if (w.leg != w.few) alloc_put(w.leg);
+    if (where == CANCEL_HERE) callback_run_list(t, w.run);
+    else callback_hand_over(t, w.run);
+}
+
+/* ------------------------------------------------------------------------------------------------- the decision */
+
+/* Claims n's cause with word, unless another claim stands. Returns the claim that stands. */
+static uintptr_t claim(struct cctx *n, uintptr_t word, bool *mine)
+{
+    uintptr_t c = sync_load_acq(&n->cause, claim);
+    *mine = false;
+    while (c == 0 || (c & CAUSE_TAG) == CAUSE_OWN)
+        if (sync_cas_acqrel(&n->cause, &c, word, claim, claim)) {
+            *mine = true;
+            return word;
+        }
+    return c;
+}
+
+static bool cancel_word(struct thread *t, struct cctx *n, uintptr_t word, uint32_t reason, enum cancel_where where)
+{
+    uint32_t old;
+    bool won;
+    if (word == 0) {
+        old = done_flip(&n->state, reason);
+        won = !(old & DONE);
+    } else {
+        bool mine;
+        uintptr_t stands = claim(n, word, &mine);
+        uint32_t bits = CAUSED | ((stands & CAUSE_TAG) == CAUSE_DEADLINE ? (uint32_t)TIMEDOUT : 0);
+        old = done_flip(&n->state, bits);
+        won = mine && (!(old & DONE) || (old & CAUSED));        /* a helper may have flipped for us */
+        if (!mine && (word & CAUSE_TAG) == CAUSE_OWNED) alloc_put((void *)(word - CAUSE_OWNED));
+    }
+    if (done_sleepers(old)) done_wake(&n->state);               /* losers too: the winner may be stopped */
+    if (old & INNER) finish(t, n, old, where);
+    return won;
+}
+
+bool cancel_node(struct thread *t, struct cctx *n, const cctx_cause_t *cause, unsigned tag)
+{
+    return cancel_word(t, n, cause ? (uintptr_t)cause | tag : 0, 0, CANCEL_HERE);
+}
+
+void cancel_deadline(struct thread *t, struct cctx *n)
+{
+    uintptr_t own = sync_load_acq(&n->cause, claim);
+    uintptr_t word = (own & CAUSE_TAG) == CAUSE_OWN ? own - CAUSE_OWN + CAUSE_DEADLINE : 0;
+    cancel_word(t, n, word, TIMEDOUT, CANCEL_HAND_OVER);
+}

@@ -1,0 +1,40 @@
+/* Layer 8, verb. cancel: the only writer of a terminal state; the walk.
+ * SPDX-License-Identifier: BSD-2-Clause
+ *
+ * One flip of the state word decides. A cause is claimed in a second word before; whoever flips with CAUSED finishes
+ * the claimant's cancel, whoever that is, and whoever flips without has refuted it. So no canceler waits for one
+ * that is stopped between the two.
+ *
+ * The walk keeps no list and no mark that one walker owns: down by slot, up by (parent, slot). Any number of threads
+ * walk one subtree at a time, and each returns when it has itself seen every descendant done: losers help.
+ *
+ *   I3  A child that is DONE by inheritance has each node up to the canceled one DONE.
+ *   I8  swept(n): every descendant that was attached before n's DONE is done; one that comes later is born done.
+ *   I9  n is DONE and a deriver has returned its child: the child is done.
+ *   I17 No section is open during user code, a system call or an allocation. */
+#ifndef CCTXI_CANCEL_H
+#define CCTXI_CANCEL_H
+
+#include "node.h"
+
+/* Where the callbacks of a cancel run. */
+enum cancel_where {
+    CANCEL_HERE,                /* on this thread, before the return */
+    CANCEL_HAND_OVER            /* on the runner thread */
+};
+
+/* Cancels n with cause (NULL: the constant), with CAUSE_BORROWED or CAUSE_OWNED for its tag. True: this call did it.
+ * The caller has a reference. An owned cause that is not used is freed. */
+bool cancel_node(struct thread *t, struct cctx *n, const cctx_cause_t *cause, unsigned tag);
+/* The deadline of n has come. */
+void cancel_deadline(struct thread *t, struct cctx *n);
+
+/* n is being born below a done node whose state word is s. */
+static inline void cancel_inherit(struct cctx *n, uint32_t s)
+{
+    done_flip(&n->state, INHERITED | (s & TIMEDOUT));
+}
+/* The cause of a done node; never NULL. In a section or with a reference. */
+const cctx_cause_t *cancel_cause(struct cctx *n);
+
+#endif

@@ -1,0 +1,17 @@
+/* Layer 9, relations. deadline: a node's timer, and the thread that fires it.
+ * SPDX-License-Identifier: BSD-2-Clause */
+#ifndef CCTXI_DEADLINE_H
+#define CCTXI_DEADLINE_H
+
+#include "node.h"
+
+/* Arms n, which is in its slot already and whose handle no other thread has. 0, ENOMEM, or EAGAIN: the timer thread
+ * could not be made. */
+int deadline_arm(struct thread *t, struct cctx *n, int64_t now);
+/* The deadline of n has passed, and nobody has fired it: does so from here (contract, C27). The caller has a
+ * reference. Callbacks run on the runner thread. */
+void deadline_fire(struct thread *t, struct cctx *n);
+/* In the child of a fork inherited deadlines need a timer thread again: a wait makes it. */
+void deadline_wait(void);
+
+#endif

@@ -1,0 +1,205 @@
+/* Layer 10, face. derive: the public functions that make contexts, and the roots.
+ * SPDX-License-Identifier: BSD-2-Clause */
+#include "alloc.h"
+#include "cancel.h"
+#include "clock.h"
+#include "deadline.h"
+#include <errno.h>
+
+static struct cctx background = {
+    .done = &node_never, .state = {(uint32_t)KIND_BACKGROUND << KIND_SHIFT}, .refs = {1}, .deadline = CCTX_NEVER};
+static struct cctx todo = {
+    .done = &node_never, .state = {(uint32_t)KIND_TODO << KIND_SHIFT}, .refs = {1}, .deadline = CCTX_NEVER};
+
+const cctx_t *cctx_background(void) { return &background; }
+const cctx_t *cctx_todo(void) { return &todo; }
+
+static struct cctx *fail(int error)
+{
+    errno = error;
+    return NULL;
+}
+
+/* Puts word into a slot of p, the owner of parent: the slot pins p, and a reference the context it came through, which
+ * a walker may pass over from then on. */
+static bool derive_admit(struct thread *t, uintptr_t word, struct cctx *parent, struct cctx *p,
+                         sync_plain(sync_ptr *) *slot)
+{
+    if (parent != p) {
+        node_ref(parent);
+        if (!(sync_load_relaxed(&parent->state, hint) & VIA)) sync_or_acqrel(&parent->state, (uint32_t)VIA, none, none);
+    }
+    if (likely(node_admit(t, p, word, slot))) return true;
+    if (parent != p) node_unref(t, parent);
+    return false;
+}
+
+/* Hangs n below parent: in a slot of its owner, or by a reference if the owner is done already (then n is born done)
+ * or can never be. False without memory. */
+static bool derive_attach(struct thread *t, struct cctx *n, struct cctx *parent)
+{
+    struct cctx *p = node_owner(parent);
+    uint32_t s = p ? sync_load_acq(&p->state, done) : 0;
+    if (!p || (s & DONE)) {
+        if (s & DONE) cancel_inherit(n, s);
+        node_ref(parent);
+        return true;
+    }
+    if (!derive_admit(t, (uintptr_t)n, parent, p, &n->slot)) return false;
+    s = sync_load_hs(&p->state, attach, a, done);
+    if (s & DONE) cancel_inherit(n, s);
+    return true;
+}
+
+cctx_t *cctx_with_cancel(const cctx_t *ctx)
+{
+    struct cctx *parent = (struct cctx *)(uintptr_t)ctx;
+    if (!parent) return fail(EINVAL);
+    node_check(ctx, "cctx_with_cancel");
+    struct thread *t = thread_begin();
+    struct cctx *n = node_new(t, KIND_CANCEL, parent);
+    if (likely(n != NULL) && unlikely(!derive_attach(t, n, parent))) {
+        node_discard(t, n);
+        n = NULL;
+    }
+    thread_end(t);
+    return likely(n != NULL) ? n : fail(ENOMEM);
+}
+
+/* now is the one reading of the clock. */
+static struct cctx *derive_deadline(struct cctx *parent, int64_t deadline, const cctx_cause_t *cause, int64_t now)
+{
+    struct thread *t = thread_begin();
+    int error = ENOMEM;
+    struct cctx *n = node_new(t, KIND_DEADLINE, parent);
+    if (n) {
+        bool earlier = deadline < sync_get(parent->deadline);
+        if (earlier) sync_set(n->deadline, deadline);
+        if (cause) sync_init(&n->cause, (uintptr_t)cause | CAUSE_OWN);
+        if (!derive_attach(t, n, parent)) {
+            node_discard(t, n);
+            n = NULL;
+        } else if (deadline <= now) {
+            cancel_deadline(t, n);
+        } else if (earlier && !(sync_load_relaxed(&n->state, hint) & DONE) && (error = deadline_arm(t, n, now)) != 0) {
+            node_unref(t, n);
+            n = NULL;
+        }
+    }
+    thread_end(t);
+    return n ? n : fail(error);
+}
+
+cctx_t *cctx_with_deadline_cause(const cctx_t *ctx, cctx_time_t deadline, const cctx_cause_t *cause)
+{
+    if (!ctx) return fail(EINVAL);
+    node_check(ctx, "cctx_with_deadline");
+    return derive_deadline((struct cctx *)(uintptr_t)ctx, deadline, cause, clock_now());
+}
+
+cctx_t *cctx_with_timeout_cause(const cctx_t *ctx, int64_t timeout, const cctx_cause_t *cause)
+{
+    if (!ctx) return fail(EINVAL);
+    node_check(ctx, "cctx_with_timeout");
+    int64_t now = clock_now();
+    return derive_deadline((struct cctx *)(uintptr_t)ctx, time_add(now, timeout), cause, now);
+}
+
+cctx_t *cctx_with_deadline(const cctx_t *ctx, cctx_time_t deadline)
+{
+    return cctx_with_deadline_cause(ctx, deadline, NULL);
+}
+
+cctx_t *cctx_with_timeout(const cctx_t *ctx, int64_t timeout) { return cctx_with_timeout_cause(ctx, timeout, NULL); }
+
+const cctx_t *cctx_without_cancel(const cctx_t *ctx)
+{
+    struct cctx *parent = (struct cctx *)(uintptr_t)ctx;
+    if (!parent) return fail(EINVAL);
+    node_check(ctx, "cctx_without_cancel");
+    struct thread *t = thread_begin();
+    struct cctx *n = node_new(t, KIND_WITHOUT, parent);
+    if (n) {
+        sync_set(n->done, &node_never);
+        sync_set(n->deadline, CCTX_NEVER);
+        node_ref(parent);
+    }
+    thread_end(t);
+    return n ? n : fail(ENOMEM);
+}
+
+const cctx_t *cctx_with_value(const cctx_t *ctx, const cctx_key_t *key, void *value)
+{
+    struct cctx *parent = (struct cctx *)(uintptr_t)ctx;
+    if (!parent || !key) return fail(EINVAL);
+    node_check(ctx, "cctx_with_value");
+    struct table *base = sync_get(parent->values);
+    struct value *v = (struct value *)alloc_get(sizeof *v + table_size(base, key));
+    if (!v) return fail(ENOMEM);
+    v->key = key;
+    v->table = (struct table *)(void *)(v + 1);
+    if (!table_make(v->table, base, key, value)) {
+        alloc_put(v);
+        return fail(ENOMEM);
+    }
+    node_init(&v->node, KIND_VALUE, parent, sync_get(parent->done));
+    sync_set(v->node.values, v->table);
+    node_ref(parent);
+    return &v->node;
+}
+
+/* ------------------------------------------------------------------------------------------------- the merge */
+
+/* Puts leg into a slot of p, the owner of parent. False without memory. */
+static bool derive_leg(struct thread *t, struct cctx *n, struct leg *leg, struct cctx *parent, struct cctx *p)
+{
+    leg->node = n;
+    leg->parent = parent;
+    sync_set(leg->slot, (sync_ptr *)NULL);
+    uint32_t s = sync_load_acq(&p->state, done);
+    if (!(s & DONE)) {
+        if (!derive_admit(t, (uintptr_t)leg | SLOT_LEG, parent, p, &leg->slot)) return false;
+        s = sync_load_hs(&p->state, attach, a, done);
+    } else {
+        node_ref(parent);               /* the cause is its, or an ancestor's of it */
+    }
+    if (s & DONE)
+        cancel_node(t, n, cancel_cause(p), s & TIMEDOUT ? CAUSE_DEADLINE : CAUSE_BORROWED);
+    return true;
+}
+
+cctx_t *cctx_with_any(const cctx_t *const parents[], size_t count)
+{
+    if (!parents || count == 0 || count > UINT_MAX) return fail(EINVAL);
+    for (size_t i = 0; i < count; i++)
+        if (!parents[i]) return fail(EINVAL);
+    struct cctx *first = (struct cctx *)(uintptr_t)parents[0];
+    struct any *a = (struct any *)alloc_get_aligned(CACHE_LINE, sizeof *a + (count - 1) * sizeof a->leg[0]);
+    if (!a) return fail(ENOMEM);
+    struct cctx *n = &a->node;
+    struct thread *t = thread_begin();
+    node_init(n, KIND_ANY, first, &n->state);
+    a->parents = (unsigned)count;
+    for (size_t i = 1; i < count; i++) {
+        node_check(parents[i], "cctx_with_any");
+        int64_t d = sync_get(((struct cctx *)(uintptr_t)parents[i])->deadline);
+        if (d < sync_get(n->deadline)) sync_set(n->deadline, d);
+    }
+    if (!derive_attach(t, n, first)) {
+        node_discard(t, n);
+        n = NULL;
+    }
+    for (size_t i = 1; n && i < count; i++) {
+        struct cctx *parent = (struct cctx *)(uintptr_t)parents[i], *p = node_owner(parent);
+        if (!p || p == node_owner(first)) continue;
+        if (sync_load_acq(&n->state, done) & DONE) break;       /* the first that is done has decided */
+        if (derive_leg(t, n, &a->leg[a->legs], parent, p)) {
+            a->legs++;
+        } else {
+            node_unref(t, n);           /* leaves each slot it is in */
+            n = NULL;
+        }
+    }
+    thread_end(t);
+    return n ? n : fail(ENOMEM);
+}

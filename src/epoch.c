@@ -1,0 +1,243 @@
+/* Layer 3, mechanism. epoch: the only room that knows ConcurrencyKit.
+ * SPDX-License-Identifier: BSD-2-Clause
+ *
+ * ck_epoch as of 0.7.1 reclaims too early unless its user keeps these rules; each is kept here:
+ *
+ *   1. The unlink is globally visible before the deferral reads the epoch: on x86 the exchange that unlinked is a
+ *      full fence; elsewhere epoch_retire has one.
+ *   2. The loads of a section come after it has read the epoch: an acquire fence after begin where the machine is
+ *      not TSO.
+ *   3. A reclamation comes after the readers' last loads: an acquire fence at its head.
+ *   4. A record is never unregistered, since that drops its deferrals in silence: it is recycled with its limbo by
+ *      a word of our own.
+ *   5. Deferrals are polled for outside sections, with the list variant, and never from inside a reclamation.
+ *   6. ThreadSanitizer cannot see CK's inline assembly: a release before each leave and an acquire before each
+ *      reclamation tell it what the grace period orders. */
+#include "epoch.h"
+#include "alloc.h"
+
+#include <ck_epoch.h>
+#include <errno.h>
+#include <pthread.h>
+#include <sched.h>
+
+#if defined __SANITIZE_THREAD__
+#define EPOCH_TSAN 1
+#elif defined __has_feature
+#if __has_feature(thread_sanitizer)
+#define EPOCH_TSAN 1
+#endif
+#endif
+#ifdef EPOCH_TSAN
+void __tsan_acquire(void *token);
+void __tsan_release(void *token);
+static char grace;
+#define GRACE_RELEASE() __tsan_release(&grace)
+#define GRACE_ACQUIRE() __tsan_acquire(&grace)
+#else
+#define GRACE_RELEASE() ((void)0)
+#define GRACE_ACQUIRE() ((void)0)
+#endif
+
+enum {
+    RESERVE = 8,                /* records for calls that can get none of their own */
+    POLL_EVERY = 64,            /* retirements between two polls … */
+    POLL_EVERY_MANY = 512,      /* … with more than MANY records, since a poll reads them all */
+    MANY = 256
+};
+
+struct record {
+    struct thread thread;       /* first: a struct thread is its record */
+    sync_u32 in_use;            /* 1: a thread owns all of this */
+    sync_u32 limbo;             /* retired and not reclaimed; the owner writes, others read a guess */
+    struct record *next;        /* constant after the push */
+    ck_epoch_record_t ck;
+};
+
+_Static_assert(sizeof(struct epoch_link) == sizeof(ck_epoch_entry_t), "the link holds CK's entry");
+
+_Thread_local struct thread *thread_current;
+static _Thread_local bool exiting;      /* this thread's destructor ran: no record of its own any more */
+
+static ck_epoch_t epoch;
+static sync_ptr records;                /* push-only */
+static sync_u32 record_count;
+static struct record reserve[RESERVE];
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+static pthread_key_t key;
+static bool have_key;
+static unsigned generation;             /* written in the child of a fork alone, while it has one thread */
+
+unsigned thread_generation(void) { return generation; }
+
+static struct record *record_of(struct thread *t) { return (struct record *)(void *)t; }
+
+static void record_push(struct record *r)
+{
+    r->thread.ordinal = sync_add_relaxed(&record_count, 1u, stat);
+    ck_epoch_register(&epoch, &r->ck, NULL);
+    uintptr_t head = sync_load_relaxed(&records, cas_seed);
+    do r->next = (struct record *)head;
+    while (!sync_cas_acqrel(&records, &head, (uintptr_t)r, record, none));
+}
+
+static bool record_claim(struct record *r)
+{
+    uint32_t idle = 0;
+    return sync_load_relaxed(&r->in_use, hint) == 0 && sync_cas_acqrel(&r->in_use, &idle, 1u, record, record);
+}
+
+static void record_release(struct record *r)
+{
+    cell_drain(&r->thread.cells);
+    sync_store_rel(&r->in_use, 0u, record);
+}
+
+static bool is_reserve(struct record *r) { return r >= reserve && r < reserve + RESERVE; }
+
+/* A recycled record, a new one, or NULL without memory. */
+static struct record *record_take(void)
+{
+    for (struct record *r = (struct record *)sync_load_acq(&records, record); r; r = r->next)
+        if (!is_reserve(r) && record_claim(r)) return r;
+    struct record *r = (struct record *)alloc_get_aligned(CACHE_LINE, sizeof *r);
+    if (!r) return NULL;
+    sync_init(&r->in_use, 1u);
+    record_push(r);
+    return r;
+}
+
+static struct record *reserve_take(void)
+{
+    for (;;) {                  /* taken for one call each, so one comes free */
+        for (unsigned i = 0; i < RESERVE; i++)
+            if (record_claim(&reserve[i])) return &reserve[i];
+        sched_yield();
+    }
+}
+
+/* Runs at thread exit, before or after other keys' destructors: a later call of this thread finds exiting set. */
+static void thread_exit(void *arg)
+{
+    struct record *r = (struct record *)arg;
+    exiting = true;
+    epoch_poll(&r->thread);
+    thread_current = NULL;
+    record_release(r);
+}
+
+/* The child of a fork has one thread: the records of all others are nobody's, and no section of theirs is open. */
+static void forked(void)
+{
+    generation++;
+    struct record *mine = thread_current ? record_of(thread_current) : NULL;
+    for (struct record *r = (struct record *)sync_load_acq(&records, record); r; r = r->next) {
+        if (r == mine) continue;
+        r->ck.active = 0;
+        r->thread.inside = false;
+        r->thread.transient = 0;
+        sync_store_rel(&r->in_use, 0u, record);
+    }
+}
+
+static void setup(void)
+{
+    ck_epoch_init(&epoch);
+    for (unsigned i = 0; i < RESERVE; i++) record_push(&reserve[i]);
+    have_key = pthread_key_create(&key, thread_exit) == 0;
+    pthread_atfork(NULL, NULL, forked);
+}
+
+struct thread *thread_begin_slow(void)
+{
+    struct thread *t = thread_current;
+    if (t) {                    /* a nested call on a transient record */
+        t->transient++;
+        return t;
+    }
+    int saved = errno;
+    pthread_once(&once, setup);
+    struct record *r = record_take();
+    if (!r) r = reserve_take();
+    if (is_reserve(r) || exiting || !have_key || pthread_setspecific(key, r) != 0) r->thread.transient = 1;
+    errno = saved;
+    return thread_current = &r->thread;
+}
+
+void thread_end_slow(struct thread *t)
+{
+    if (--t->transient > 0) return;
+    epoch_poll(t);
+    thread_current = NULL;
+    record_release(record_of(t));
+}
+
+void epoch_enter(struct thread *t)
+{
+    struct record *r = record_of(t);
+    if (CCTX_CHECK && t->inside) __builtin_trap();
+    t->inside = true;
+    ck_epoch_begin(&r->ck, NULL);
+#ifndef CK_MD_TSO
+    ck_pr_fence_load();
+#endif
+}
+
+void epoch_leave(struct thread *t)
+{
+    struct record *r = record_of(t);
+    GRACE_RELEASE();
+    ck_epoch_end(&r->ck, NULL);
+    t->inside = false;
+}
+
+void epoch_retire(struct thread *t, struct epoch_link *link, void (*reclaim)(struct epoch_link *link))
+{
+    struct record *r = record_of(t);
+    sync_store_relaxed(&r->limbo, sync_load_relaxed(&r->limbo, stat) + 1, stat);
+#ifndef CK_MD_TSO
+    ck_pr_fence_memory();
+#endif
+    ck_epoch_call(&r->ck, (ck_epoch_entry_t *)(void *)link, (ck_epoch_cb_t *)(void (*)(void))reclaim);
+    if (++t->retired >= (sync_load_relaxed(&record_count, stat) > MANY ? POLL_EVERY_MANY : POLL_EVERY) && !t->inside)
+        epoch_poll(t);
+}
+
+/* The caller owns r. */
+static void record_poll(struct record *r)
+{
+    ck_stack_t ripe = CK_STACK_INITIALIZER;
+    uint32_t count = 0;
+    if (sync_load_relaxed(&r->limbo, stat) == 0) return;
+    ck_epoch_poll_deferred(&r->ck, &ripe);
+    ck_pr_fence_acquire();
+    GRACE_ACQUIRE();
+    for (ck_stack_entry_t *e = CK_STACK_FIRST(&ripe); e; count++) {
+        ck_epoch_entry_t *entry = container_of(e, ck_epoch_entry_t, stack_entry);
+        e = CK_STACK_NEXT(e);
+        ((void (*)(struct epoch_link *))(void (*)(void))entry->function)((struct epoch_link *)(void *)entry);
+    }
+    sync_store_relaxed(&r->limbo, sync_load_relaxed(&r->limbo, stat) - count, stat);
+}
+
+void epoch_poll(struct thread *t)
+{
+    struct record *mine = record_of(t);
+    t->retired = 0;
+    record_poll(mine);
+    /* One record that a thread left behind with limbo is emptied on the way, so that none waits for ever. */
+    for (struct record *r = (struct record *)sync_load_acq(&records, record); r; r = r->next)
+        if (sync_load_relaxed(&r->limbo, hint) > 0 && r != mine && record_claim(r)) {
+            record_poll(r);
+            record_release(r);
+            return;
+        }
+}
+
+unsigned epoch_limbo(void)
+{
+    unsigned sum = 0;
+    for (struct record *r = (struct record *)sync_load_acq(&records, record); r; r = r->next)
+        sum += sync_load_relaxed(&r->limbo, stat);
+    return sum;
+}

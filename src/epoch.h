@@ -1,0 +1,65 @@
+/* Layer 3, mechanism. epoch: sections that keep memory, retirement, and a record per thread.
+ * SPDX-License-Identifier: BSD-2-Clause
+ *
+ * Epoch-based reclamation is Keir Fraser's (Practical Lock-Freedom, 2004), here ConcurrencyKit's ck_epoch behind
+ * an adapter of four verbs. Claims:
+ *
+ *   E1  What is retired is reclaimed after each section that was open at the retirement has been left.
+ *   E2  Retiring allocates nothing and cannot fail.
+ *   E3  Nothing retired is lost when its thread exits or another process image forks off: the record and its
+ *       limbo pass to the next thread that polls.
+ *   E4  Sections do not nest, and hold no system call, no user code and no allocation. */
+#ifndef CCTXI_EPOCH_H
+#define CCTXI_EPOCH_H
+
+#include "cell.h"
+#include "sync.h"
+
+/* Two words inside what is retired, unused by readers from then on. */
+struct epoch_link {
+    void *word[2];
+};
+
+struct thread {                 /* what the library keeps per thread; recycled, never freed */
+    struct magazine cells;
+    unsigned ordinal;           /* 0, 1, …: picks a stripe. Constant */
+    unsigned transient;         /* calls in progress on a record that is taken for one call; else 0 */
+    unsigned retired;           /* since the last poll */
+    bool inside;                /* in a section */
+};
+
+extern _Thread_local struct thread *thread_current;
+struct thread *thread_begin_slow(void);
+void thread_end_slow(struct thread *t);
+
+/* Each public call that needs the record takes it first and lets go of it last; calls may nest. Never NULL: without
+ * memory, and after the thread's own destructor ran, a reserve record serves for the one call. */
+static inline struct thread *thread_begin(void)
+{
+    struct thread *t = thread_current;
+    if (likely(t != NULL && t->transient == 0)) return t;
+    return thread_begin_slow();
+}
+
+static inline void thread_end(struct thread *t)
+{
+    if (unlikely(t->transient != 0)) thread_end_slow(t);
+}
+
+/* How often this process image is the child of a fork: tells what died with the parent's other threads. */
+unsigned thread_generation(void);
+
+void epoch_enter(struct thread *t);
+void epoch_leave(struct thread *t);
+
+/* Hands link's object to reclaim(link) after a grace period, on whatever thread polls then, outside sections.
+ * The object is unreachable for new sections: the last unlink was a locked read-modify-write. */
+void epoch_retire(struct thread *t, struct epoch_link *link, void (*reclaim)(struct epoch_link *link));
+
+/* Reclaims what can be reclaimed now; else it happens once in 64 retirements. Outside sections. */
+void epoch_poll(struct thread *t);
+
+/* What waits for reclamation in all records: for tests and statistics. */
+unsigned epoch_limbo(void);
+
+#endif

@@ -1,0 +1,89 @@
+/* Layer 10, face. handle: references and cancel.
+ * SPDX-License-Identifier: BSD-2-Clause */
+#include "alloc.h"
+#include "cancel.h"
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+
+const cctx_t *cctx_ref(const cctx_t *ctx)
+{
+    node_check(ctx, "cctx_ref");
+    if (ctx) node_ref((struct cctx *)(uintptr_t)ctx);
+    return ctx;
+}
+
+void cctx_unref(const cctx_t *ctx)
+{
+    struct cctx *n = (struct cctx *)(uintptr_t)ctx;
+    if (!n || node_is_root(n)) return;
+    node_check(ctx, "cctx_unref");
+    struct thread *t = thread_begin();
+    node_unref(t, n);
+    thread_end(t);
+}
+
+/* A context that is done by its own word; the cast out of a value or without_cancel context is not. */
+static bool can_cancel(struct cctx *ctx, const char *call)
+{
+    node_check(ctx, call);
+    return ctx && node_kind(ctx) >= KIND_CANCEL;
+}
+
+void cctx_close(cctx_t *ctx)
+{
+    if (!ctx || node_is_root(ctx)) return;
+    node_check(ctx, "cctx_close");
+    struct thread *t = thread_begin();
+    /* The last handle of a leaf: nobody can see it done any more, so the flip would be for nobody. */
+    uint32_t s = sync_load_relaxed(&ctx->state, hint);
+    bool unseen = !(s & (INNER | EXPOSED)) && sync_load_acq(&ctx->refs, last_ref) == 1;
+    if (!unseen && can_cancel(ctx, "cctx_close")) cancel_node(t, ctx, NULL, CAUSE_BORROWED);
+    node_unref(t, ctx);
+    thread_end(t);
+}
+
+bool cctx_cancel_cause(cctx_t *ctx, const cctx_cause_t *cause)
+{
+    if (!can_cancel(ctx, "cctx_cancel")) return false;
+    struct thread *t = thread_begin();
+    bool won = cancel_node(t, ctx, cause, CAUSE_BORROWED);
+    thread_end(t);
+    return won;
+}
+
+bool cctx_cancel(cctx_t *ctx) { return cctx_cancel_cause(ctx, NULL); }
+
+static const cctx_cause_t out_of_memory = {ENOMEM, "out of memory"};
+
+/* The cause and its text in one block, or NULL without memory. */
+static cctx_cause_t *cause_format(int code, const char *format, va_list args)
+{
+    va_list again;
+    va_copy(again, args);
+    int length = vsnprintf(NULL, 0, format, args);
+    cctx_cause_t *cause = length < 0 ? NULL : (cctx_cause_t *)alloc_get(sizeof *cause + (size_t)length + 1);
+    if (cause) {
+        char *text = (char *)(cause + 1);
+        vsnprintf(text, (size_t)length + 1, format, again);
+        cause->code = code;
+        cause->text = text;
+    }
+    va_end(again);
+    return cause;
+}
+
+bool cctx_cancel_causef(cctx_t *ctx, int code, const char *format, ...)
+{
+    if (!can_cancel(ctx, "cctx_cancel_causef") || !format) return false;
+    struct thread *t = thread_begin();
+    va_list args;
+    va_start(args, format);
+    int saved = errno;
+    cctx_cause_t *cause = sync_load_acq(&ctx->state, done) & DONE ? NULL : cause_format(code, format, args);
+    errno = saved;
+    va_end(args);
+    bool won = cause ? cancel_node(t, ctx, cause, CAUSE_OWNED) : cancel_node(t, ctx, &out_of_memory, CAUSE_BORROWED);
+    thread_end(t);
+    return won;
+}

@@ -1,0 +1,328 @@
+/* Layer 6, node. node: the context: its fields, its state word, its references, how it hangs in the tree and dies.
+ * SPDX-License-Identifier: BSD-2-Clause */
+#include "node.h"
+#include "alloc.h"
+#if CCTX_CHECK
+#include <stdio.h>
+#endif
+
+sync_u32 node_never;
+struct timer node_timer;
+
+#ifdef SYNC_RELACY
+#include "node_model.h"         /* new and delete of objects with constructors; slot_is_inline by search */
+#else
+_Static_assert(sizeof(struct cctx) == CELL_SIZE || sizeof(void *) != 8, "a context is one line");
+_Static_assert(sizeof(struct cctx) <= CELL_SIZE && sizeof(struct family) <= CELL_SIZE, "they are cells");
+_Static_assert(offsetof(struct cctx, done) == 0, "the first word is frozen");
+
+static struct cctx *core_new(struct thread *t) { return (struct cctx *)cell_get(&t->cells); }
+static void core_free(struct thread *t, struct cctx *n) { cell_put(&t->cells, n); }
+static struct family *family_new(struct thread *t)
+{
+    struct family *f = (struct family *)cell_get(&t->cells);
+    if (!f) return NULL;
+    sync_init(&f->roster, (uintptr_t)0);
+    sync_init(&f->kid[0], (uintptr_t)0);
+    sync_init(&f->kid[1], (uintptr_t)0);
+    sync_init(&f->hook, (uintptr_t)0);
+    sync_init(&f->hooks, (uintptr_t)0);
+    f->link = NULL;
+    f->tslot = NULL;
+    sync_init(&f->swept, 0u);
+    sync_init(&f->misses, 0u);
+    return f;
+}
+static void family_free(struct thread *t, struct family *f) { cell_put(&t->cells, f); }
+static bool slot_is_inline(struct family *f, sync_ptr *slot) { return (uintptr_t)slot - (uintptr_t)f < sizeof *f; }
+#endif
+
+/* A dead node's cause word links those that are still to be buried. */
+struct graves { struct cctx *first; };
+
+/* ------------------------------------------------------------------------------------------------- birth */
+
+void node_init(struct cctx *n, enum node_kind kind, struct cctx *parent, sync_u32 *done)
+{
+    sync_set(n->done, done);
+    sync_init(&n->state, (uint32_t)kind << KIND_SHIFT);
+    sync_init(&n->refs, 1u);
+    sync_set(n->parent, parent);
+    sync_set(n->deadline, sync_get(parent->deadline));
+    sync_set(n->values, sync_get(parent->values));
+    sync_init(&n->cause, (uintptr_t)0);
+    sync_set(n->slot, (sync_ptr *)NULL);
+    sync_init(&n->family, (uintptr_t)0);
+}
+
+struct cctx *node_new(struct thread *t, enum node_kind kind, struct cctx *parent)
+{
+    struct cctx *n = core_new(t);
+    if (likely(n != NULL)) node_init(n, kind, parent, &n->state);
+    return n;
+}
+
+sync_ptr *node_tslot(struct cctx *n)
+{
+    uintptr_t f = sync_load_acq(&n->family, family);
+    if (f & FAMILY_TIMER) return (sync_ptr *)(f & ~(uintptr_t)FAMILY_TIMER);
+    return f ? sync_get(((struct family *)f)->tslot) : NULL;
+}
+
+/* ------------------------------------------------------------------------------------------------- slots */
+
+static struct family *family_make(struct thread *t, struct cctx *p)
+{
+    uintptr_t old = sync_load_acq(&p->family, family);
+    if (old && !(old & FAMILY_TIMER)) return (struct family *)old;
+    struct family *f = family_new(t);
+    if (!f) return NULL;
+    if (old) sync_set(f->tslot, (sync_ptr *)(old & ~(uintptr_t)FAMILY_TIMER));
+    if (sync_cas_hs(&p->family, &old, (uintptr_t)f, attach, a, family, family)) return f;
+    family_free(t, f);
+    return (struct family *)old;
+}
+
+/* The roster in word, made on first use; with enough races lost, its wider successor. */
+static struct roster *roster_make(sync_ptr *word, struct family *f)
+{
+    uintptr_t first = sync_load_acq(word, chunk);
+    struct roster *made;
+    if (!first) {
+        made = roster_new(1, NULL, NULL);
+        if (!made) return NULL;
+        if (sync_cas_hs(word, &first, (uintptr_t)made, attach, a, chunk, chunk)) return made;
+        roster_free(made);
+    }
+    struct roster *r = (struct roster *)first;
+    uintptr_t wider = sync_load_acq(&r->wider, chunk);
+    if (wider) return (struct roster *)wider;
+    if (likely(sync_load_relaxed(&f->misses, hint) < 4)) return r;
+    made = roster_new(roster_width(), NULL, NULL);
+    if (!made) return r;
+    if (sync_cas_hs(&r->wider, &wider, (uintptr_t)made, attach, a, chunk, chunk)) return made;
+    roster_free(made);
+    return (struct roster *)wider;
+}
+
+/* Fills one of the inline slots, or one of the roster's. Once many threads fill them, the inline ones would be one
+ * line that all of them write. */
+static bool slot_fill(struct thread *t, struct family *f, sync_ptr *slot, unsigned slots, sync_ptr *roster,
+                      uintptr_t word, sync_plain(sync_ptr *) *place)
+{
+    unsigned misses = 0;
+    bool crowd = sync_load_relaxed(&f->misses, hint) >= 4;
+    for (unsigned i = 0; i < slots && !crowd; i++) {
+        uintptr_t none = 0;
+        if (sync_load_relaxed(&slot[i], hint) != 0) continue;
+        sync_set(*place, &slot[i]);
+        if (likely(sync_cas_hs(&slot[i], &none, word, attach, a, slot, empty))) return true;
+        misses++;
+    }
+    struct roster *r = roster_make(roster, f);
+    bool added = r && roster_add(r, t->ordinal, word, place, &misses);
+    if (unlikely(misses > 0 && !crowd)) sync_add_relaxed(&f->misses, misses, hint);
+    return added;
+}
+
+static struct family *family_enter(struct thread *t, struct cctx *p)
+{
+    if (unlikely(!(sync_load_relaxed(&p->state, hint) & INNER))) sync_or_acqrel(&p->state, (uint32_t)INNER, none, done);
+    return family_make(t, p);
+}
+
+bool node_admit(struct thread *t, struct cctx *p, uintptr_t word, sync_plain(sync_ptr *) *place)
+{
+    struct family *f = family_enter(t, p);
+    return f && slot_fill(t, f, f->kid, 2, &f->roster, word, place);
+}
+
+bool node_admit_hook(struct thread *t, struct cctx *p, uintptr_t word, sync_plain(sync_ptr *) *place)
+{
+    struct family *f = family_enter(t, p);
+    return f && slot_fill(t, f, &f->hook, 1, &f->hooks, word, place);
+}
+
+void node_vacate(struct cctx *p, sync_ptr *slot)
+{
+    if (!slot_is_inline(node_family(p), slot)) roster_vacate(slot);
+}
+
+static sync_ptr *slots_of(sync_ptr *roster)
+{
+    struct roster *r = (struct roster *)sync_load_hs(roster, attach, b, chunk);
+    return r ? roster_first(r) : NULL;
+}
+
+sync_ptr *node_next(struct family *f, sync_ptr *slot)
+{
+    if (slot == &f->kid[0]) return &f->kid[1];
+    if (slot == &f->kid[1]) return slots_of(&f->roster);
+    return roster_next(slot);
+}
+
+sync_ptr *node_next_hook(struct family *f, sync_ptr *slot)
+{
+    return slot == &f->hook ? slots_of(&f->hooks) : roster_next(slot);
+}
+
+/* -------------------------------------------------------------------------------------------- references */
+
+void node_ref(struct cctx *n)
+{
+    if (!node_is_root(n)) sync_add_relaxed(&n->refs, 1u, owned);
+}
+
+bool node_try_pin(struct cctx *n)
+{
+    uint32_t r = sync_load_relaxed(&n->refs, cas_seed);
+    while (r & ~REFS_CLOSED)
+        if (sync_cas_acqrel(&n->refs, &r, r + 1, none, pin)) return true;
+    return false;
+}
+
+/* Tags an occupant so that it uncounts n when it leaves; 1 if it is still there. */
+static uint32_t slot_close(sync_ptr *slot)
+{
+    if (sync_load_acq(slot, empty) == 0) return 0;
+    return (sync_or_acqrel(slot, (uintptr_t)SLOT_TAG, none, empty) & ~(uintptr_t)SLOT_MASK) != 0;
+}
+
+/* The last handle is gone: counts the occupants. True if there are none: n is dead. */
+static bool node_close(struct cctx *n)
+{
+    uint32_t left = 0;
+    struct family *f = node_family(n);
+    for (sync_ptr *x = f ? node_first(f) : NULL; x; x = node_next(f, x)) left += slot_close(x);
+    for (sync_ptr *x = f ? &f->hook : NULL; x; x = node_next_hook(f, x)) left += slot_close(x);
+    uint32_t change = left - REFS_BIAS;
+    return sync_add_acqrel(&n->refs, change, last_ref, last_ref) + change == REFS_CLOSED;
+}
+
+/* Can anybody without a reference look at n: a walker, the timer, a stop? */
+static bool node_published(struct cctx *n, uint32_t state)
+{
+    return sync_get(n->slot) != NULL || (state & (INNER | VIA)) != 0 || sync_load_relaxed(&n->family, owned) != 0 ||
+           node_kind(n) == KIND_ANY;
+}
+
+/* Drops one; true if n is dead of it. */
+static bool node_drop(struct cctx *n)
+{
+    uint32_t r = sync_load_acq(&n->refs, last_ref);
+    for (;;) {
+        if (r == 1) {
+            uint32_t state = sync_load_relaxed(&n->state, owned);
+            if (!node_published(n, state)) return true;         /* nobody else can reach it: no one to race with */
+            if (state & INNER) {
+                if (sync_cas_acqrel(&n->refs, &r, REFS_CLOSED | REFS_BIAS, last_ref, last_ref))
+                    return node_close(n);
+                continue;
+            }
+        }
+        if (sync_cas_acqrel(&n->refs, &r, r - 1, last_ref, last_ref))
+            return ((r - 1) & ~REFS_CLOSED) == 0;
+    }
+}
+
+/* -------------------------------------------------------------------------------------------------- death */
+
+static void node_drop_onto(struct graves *g, struct cctx *n)
+{
+    if (node_is_root(n) || !node_drop(n)) return;
+    uintptr_t cause = sync_load_relaxed(&n->cause, owned);
+    if ((cause & CAUSE_TAG) == CAUSE_OWNED) alloc_put((void *)(cause - CAUSE_OWNED));
+    sync_store_relaxed(&n->cause, (uintptr_t)g->first, owned);
+    g->first = n;
+}
+
+/* Leaves a slot of parent's owner, or the reference to parent. */
+static void node_detach(struct graves *g, struct cctx *parent, sync_ptr *slot)
+{
+    struct cctx *owner = node_owner(parent);
+    if (slot) {
+        node_vacate(owner, slot);
+        uintptr_t w = sync_swap_acqrel(slot, (uintptr_t)0, empty, slot);        /* the last touch of owner */
+        if (w & SLOT_TAG) node_drop_onto(g, owner);
+    }
+    if (!slot || owner != parent) node_drop_onto(g, parent);
+}
+
+/* Frees the memory of a dead node that nobody reaches any more. */
+static void node_reclaim(struct epoch_link *link)
+{
+#ifdef SYNC_RELACY
+    struct cctx *n = model_node_of(link);
+#else
+    struct cctx *n = container_of(link, struct cctx, values);
+#endif
+    struct thread *t = thread_current;
+    struct family *f = node_family(n);
+    if (f) {
+        roster_free((struct roster *)sync_load_relaxed(&f->roster, unpublished));
+        roster_free((struct roster *)sync_load_relaxed(&f->hooks, unpublished));
+        family_free(t, f);
+    }
+    if (node_kind(n) == KIND_ANY || node_kind(n) == KIND_VALUE) alloc_put(n);
+    else core_free(t, n);
+}
+
+static void node_free(struct thread *t, struct cctx *n)
+{
+    bool published = node_published(n, sync_load_relaxed(&n->state, owned));
+    sync_store_relaxed(&n->refs, 0u, owned);
+#ifdef SYNC_RELACY
+    struct epoch_link *link = model_link_of(n);
+#else
+    struct epoch_link *link = (struct epoch_link *)(void *)&n->values;
+#endif
+    if (published) epoch_retire(t, link, node_reclaim);
+    else node_reclaim(link);
+}
+
+static void node_bury(struct thread *t, struct graves *g)
+{
+    for (struct cctx *n; (n = g->first) != NULL;) {
+        g->first = (struct cctx *)sync_load_relaxed(&n->cause, owned);
+        struct cctx *parent = sync_get(n->parent);
+        sync_ptr *slot = sync_get(n->slot), *tslot = node_tslot(n);
+        enum node_kind kind = node_kind(n);
+        if (kind == KIND_VALUE) {
+            struct value *v = (struct value *)(void *)n;
+            if (v->key->destroy) v->key->destroy(v->table->own.value);
+            table_drop(v->table);
+        }
+        if (tslot) timer_disarm(tslot);
+        if (kind == KIND_ANY) {
+            struct any *a = (struct any *)(void *)n;
+            for (unsigned i = 0; i < a->legs; i++) node_detach(g, a->leg[i].parent, sync_get(a->leg[i].slot));
+        }
+        /* The slot before the parent's pin, and both before n: what is retired is unreachable by then. */
+        node_detach(g, parent, slot);
+        node_free(t, n);
+    }
+}
+
+void node_unref(struct thread *t, struct cctx *n)
+{
+    struct graves g = {NULL};
+    node_drop_onto(&g, n);
+    node_bury(t, &g);
+}
+
+void node_discard(struct thread *t, struct cctx *n)
+{
+    if (node_kind(n) == KIND_ANY || node_kind(n) == KIND_VALUE) alloc_put(n);
+    else core_free(t, n);
+}
+
+#if CCTX_CHECK
+/* A freed cell is an allocation of its own in this build, kept for a while; its refs read 0. */
+void node_check(const struct cctx *n, const char *call)
+{
+    struct cctx *m = (struct cctx *)(uintptr_t)n;
+    if (!m || node_is_root(m) || (sync_load_relaxed(&m->refs, stat) & ~REFS_CLOSED) != 0) return;
+    fprintf(stderr, "cctx: %s: context %p has been freed\n", call, (const void *)n);
+    abort();
+}
+#endif

@@ -1,0 +1,168 @@
+/* Layer 6, node. node: the context: its fields, its state word, its references, how it hangs in the tree and dies.
+ * SPDX-License-Identifier: BSD-2-Clause
+ *
+ * A context that can be canceled has an owner: itself. A value context's owner is the nearest ancestor that can be
+ * canceled: they share the done word. A child sits in a slot of its parent's owner, and the occupied slot pins the
+ * owner, so no count moves when a child is derived. A context that is in no slot (its parent can never be done, or
+ * was done already, or it is itself no node of the walk) pins its parent by a reference.
+ *
+ * refs counts handles and pins while the node is open. The drop that would take a node with slots from 1 to 0 closes
+ * it instead: the occupants still there are tagged and counted, and the last of them to leave buries it.
+ *
+ *   I1  state goes from live to done once, by done_flip only; TIMEDOUT, CAUSED, INHERITED are written by it too.
+ *   I2  CAUSED: the cause word is claimed and constant. INHERITED: up(n) is DONE.
+ *   I4  A slot holds 0 or one live occupant, whose slot is that address for its life; its death alone (for a
+ *       callback: stop or claim) empties it.
+ *   I5  A slot is occupied: its owner's memory is not freed. For:
+ *   I6  Each occupant is counted by close, or came through a context that pins the owner, or the owner is open.
+ *   I7  count(refs) = 0: dead; a dead node gets no reference, no pin, no occupant.
+ *   I10 No pointer that was read in a section is used after it, unless pinned in it.
+ *   I11 Between a flip and its wake the waker holds a reference or a pin on the node.
+ *   I13 QUEUED: one thread alone has the node on a run list, pinned, or has run it; it alone uses link.
+ *   I16 A timer slot is emptied by its node's death alone. */
+#ifndef CCTXI_NODE_H
+#define CCTXI_NODE_H
+
+#include "done.h"
+#include "epoch.h"
+#include "roster.h"
+#include "table.h"
+#include "timer.h"
+#include <cctx/cctx.h>
+
+/* The state word, beside DONE, TIMEDOUT, EXPOSED, WOKEN and the waiters (done.h). One-sided rules:
+ *   CAUSED     the cause is in this node's cause word; set by the flip.
+ *   INHERITED  the cause is up(n)'s; set by the flip. Neither: the library's constant for the reason.
+ *   INNER      legal with empty slots; illegal to be clear while a child or callback slot is occupied.
+ *   QUEUED     I13; set once, after DONE.
+ *   VIA        on a value context: a node in a slot came through it, so a walker may pass over it. */
+enum {
+    CAUSED = 1u << 2,
+    INHERITED = 1u << 3,
+    INNER = 1u << 5,
+    QUEUED = 1u << 6,
+    VIA = 1u << 8,
+    KIND_SHIFT = 12,
+    KIND_MASK = 15u << KIND_SHIFT
+};
+enum node_kind { KIND_BACKGROUND, KIND_TODO, KIND_WITHOUT, KIND_VALUE, KIND_CANCEL, KIND_DEADLINE, KIND_ANY };
+
+/* The cause word: 0 or p|CAUSE_OWN is unclaimed, the rest is claimed for ever. */
+enum {
+    CAUSE_BORROWED = 0,         /* claimed by a cancel */
+    CAUSE_OWNED = 1,            /* claimed by a cancel; freed with the node */
+    CAUSE_DEADLINE = 2,         /* claimed by the deadline */
+    CAUSE_OWN = 3,              /* unclaimed: what the deadline will claim. Set before publication */
+    CAUSE_TAG = 3
+};
+
+#define REFS_CLOSED ((uint32_t)1 << 31)         /* no handle is left: the rest counts occupants and pins */
+#define REFS_BIAS   ((uint32_t)1 << 30)         /* while closing: not zero before all are counted */
+
+struct cctx {                   /* one cell, one line */
+    sync_plain(sync_u32 *) done;        /* the owner's state, or node_never. Constant. Frozen ABI: first */
+    sync_u32 state;             /* the futex word. Its kind bits are constant */
+    sync_u32 refs;
+    sync_plain(struct cctx *) parent;   /* as given to the derivation. Constant */
+    sync_plain(int64_t) deadline;       /* effective. Constant */
+    sync_plain(struct table *) values;  /* visible from here; borrowed from the ancestor that made it. Constant;
+                                         * with cause it is the link of a retired node */
+    sync_ptr cause;             /* see above; in a dead node the link of those to bury */
+    sync_plain(sync_ptr *) slot;        /* in the owner of parent; NULL: parent is pinned by a reference. Constant */
+    sync_ptr family;            /* 0; a struct family; or the node's timer slot | FAMILY_TIMER */
+};
+enum { FAMILY_TIMER = 1 };
+
+struct family {                 /* a second cell, for nodes with children or callbacks. All but tslot: 0 at first */
+    sync_ptr roster;            /* children beyond the inline ones */
+    sync_ptr kid[2];
+    sync_ptr hook;              /* a callback; more of them in hooks */
+    sync_ptr hooks;
+    sync_plain(struct cctx *) link;     /* of a run list; I13 */
+    sync_plain(sync_ptr *) tslot;       /* the timer slot. Constant */
+    sync_u32 swept;             /* 1: every descendant derived before the node's DONE is done */
+    sync_u32 misses;            /* races lost for a slot: a hint when to widen */
+};
+
+struct leg {                    /* how a merged node hangs below a parent that is not its first */
+    struct cctx *node;
+    struct cctx *parent;
+    sync_plain(sync_ptr *) slot;        /* in the owner of parent; NULL: parent is pinned by a reference */
+};
+struct any {                    /* the memory of a merged node */
+    struct cctx node;
+    unsigned parents, legs;     /* as given; those that can be done, but for the first */
+#ifdef SYNC_RELACY
+    struct leg leg[2];
+#else
+    struct leg leg[];
+#endif
+};
+
+struct value {                  /* the memory of a value context */
+    struct cctx node;
+    const cctx_key_t *key;
+    struct table *table;        /* behind it */
+};
+
+extern sync_u32 node_never;     /* the done word of all that can never be done; stays 0 */
+extern struct timer node_timer; /* of all armed nodes */
+
+static inline enum node_kind node_kind(const struct cctx *n)
+{
+    return (enum node_kind)((sync_load_relaxed(&((struct cctx *)(uintptr_t)n)->state, owned) & KIND_MASK) >> KIND_SHIFT);
+}
+static inline bool node_is_root(const struct cctx *n) { return node_kind(n) <= KIND_TODO; }
+
+/* Whose done word n has; NULL if it can never be done. */
+static inline struct cctx *node_owner(const struct cctx *n)
+{
+    sync_u32 *word = sync_get(((struct cctx *)(uintptr_t)n)->done);
+    return word == &node_never ? NULL : container_of(word, struct cctx, state);
+}
+/* The node whose slot n is in. */
+static inline struct cctx *node_up(struct cctx *n) { return node_owner(sync_get(n->parent)); }
+
+static inline struct family *node_family(struct cctx *n)
+{
+    uintptr_t f = sync_load_hs(&n->family, attach, b, family);
+    return f & FAMILY_TIMER ? NULL : (struct family *)f;
+}
+/* Its slot in the timer, or NULL: not armed. By a thread that has a reference to n or to a descendant. */
+sync_ptr *node_tslot(struct cctx *n);
+
+/* A context of kind below parent, with one reference, in no slot yet; NULL without memory. */
+struct cctx *node_new(struct thread *t, enum node_kind kind, struct cctx *parent);
+/* Sets the fields of memory that a room has made for a kind of its own. */
+void node_init(struct cctx *n, enum node_kind kind, struct cctx *parent, sync_u32 *done);
+
+/* Puts a word into a child slot of p, or a callback slot. The caller has a reference to p or to a context that pins
+ * it. *place is set before the slot is. Ordering: edge slot, side A put of the handshake attach: the caller
+ * looks at p's state next. false without memory: nothing has changed. */
+bool node_admit(struct thread *t, struct cctx *p, uintptr_t word, sync_plain(sync_ptr *) *place);
+bool node_admit_hook(struct thread *t, struct cctx *p, uintptr_t word, sync_plain(sync_ptr *) *place);
+/* Tells that a slot of p is about to be emptied. */
+void node_vacate(struct cctx *p, sync_ptr *slot);
+
+/* The child slots of a family in their order, and its callback slots. NULL: no more. */
+static inline sync_ptr *node_first(struct family *f) { return &f->kid[0]; }
+sync_ptr *node_next(struct family *f, sync_ptr *slot);
+sync_ptr *node_next_hook(struct family *f, sync_ptr *slot);
+
+/* References. Roots have none. */
+void node_ref(struct cctx *n);
+/* In a section, or with anything else that keeps n's memory: a reference, or false, n is dead. */
+bool node_try_pin(struct cctx *n);
+/* Drops a reference, a pin, or the count of an occupant that was tagged, and buries what dies of it: no recursion.
+ * Runs key->destroy. Outside sections. */
+void node_unref(struct thread *t, struct cctx *n);
+/* n was never published and nobody else has it: gives back what it holds. */
+void node_discard(struct thread *t, struct cctx *n);
+
+#if CCTX_CHECK
+void node_check(const struct cctx *n, const char *call);
+#else
+static inline void node_check(const struct cctx *n, const char *call) { (void)n; (void)call; }
+#endif
+
+#endif

@@ -1,0 +1,202 @@
+/* Layer 4, mechanism. roster: a lock-free set of words with O(1) add and remove and a walk.
+ * SPDX-License-Identifier: BSD-2-Clause */
+#include "roster.h"
+#include "alloc.h"
+#include <unistd.h>
+
+#ifdef SYNC_RELACY
+#include "roster_model.h"       /* new and delete of objects with constructors; chunk_of by search */
+#else
+static struct chunk *chunk_new(void) { return (struct chunk *)alloc_get_aligned(CHUNK_ALIGN, CHUNK_USABLE); }
+static void chunk_free(struct chunk *k) { alloc_put(k); }
+static struct roster *roster_alloc(unsigned stripes)
+{
+    return (struct roster *)alloc_get_aligned(CACHE_LINE, sizeof(struct roster) + stripes * sizeof(struct stripe));
+}
+static void roster_dealloc(struct roster *r) { alloc_put(r); }
+#endif
+
+#define CHUNK_ALL (~(uint64_t)0 >> (64 - CHUNK_SLOTS))
+
+unsigned roster_width(void)
+{
+    long cpus = sysconf(_SC_NPROCESSORS_CONF);
+    unsigned n = 2;
+    while (n < ROSTER_STRIPES_MAX && (long)n < cpus) n *= 2;
+    return n;
+}
+
+struct roster *roster_new(unsigned stripes, bool (*enter)(void *, struct chunk *), void *arg)
+{
+    struct roster *r = roster_alloc(stripes);
+    if (!r) return NULL;
+    sync_set(r->stripes, stripes);
+    r->enter = enter;
+    r->arg = arg;
+    for (unsigned i = 0; i < stripes; i++) {
+        sync_set(r->stripe[i].roster, r);
+        sync_set(r->stripe[i].index, i);
+    }
+    return r;
+}
+
+void roster_free(struct roster *r)
+{
+    while (r) {
+        struct roster *wider = (struct roster *)sync_load_relaxed(&r->wider, unpublished);
+        for (unsigned i = 0; i < sync_get(r->stripes); i++) {
+            struct chunk *k = (struct chunk *)sync_load_relaxed(&r->stripe[i].head, unpublished);
+            while (k) {
+                struct chunk *next = (struct chunk *)sync_load_relaxed(&k->next, unpublished);
+                chunk_free(k);
+                k = next;
+            }
+        }
+        roster_dealloc(r);
+        r = wider;
+    }
+}
+
+struct roster *roster_widest(struct roster *r)
+{
+    for (struct roster *w; (w = (struct roster *)sync_load_hs(&r->wider, attach, b, chunk)) != NULL;) r = w;
+    return r;
+}
+
+/* The bits of the slots that are empty just now. */
+static uint64_t chunk_look(struct chunk *k)
+{
+    uint64_t empty = 0;
+    for (unsigned i = 0; i < CHUNK_SLOTS; i++)
+        if (sync_load_relaxed(&k->slot[i], hint) == 0) empty |= (uint64_t)1 << i;
+    return empty;
+}
+
+/* Fills a slot of k: by its hint, then once more after a look at all of them. */
+static sync_ptr *chunk_add(struct chunk *k, uintptr_t word, sync_plain(sync_ptr *) *place, unsigned *misses)
+{
+    uint64_t hint = sync_load_relaxed(&k->free, hint);
+    for (bool looked = false;; hint = sync_load_relaxed(&k->free, hint)) {
+        if (!hint) {
+            if (looked || !(hint = chunk_look(k))) return NULL;
+            looked = true;
+        }
+        sync_ptr *x = &k->slot[__builtin_ctzll(hint)];
+        uintptr_t none = 0;
+        sync_store_relaxed(&k->free, hint & (hint - 1), hint);
+        sync_set(*place, x);
+        if (likely(sync_cas_hs2(x, &none, word, attach, arm, a, slot, empty))) return x;
+        ++*misses;
+    }
+}
+
+/* A chunk with word in its first slot, pushed on s. */
+static sync_ptr *chunk_push(struct stripe *s, uintptr_t word, sync_plain(sync_ptr *) *place)
+{
+    struct roster *r = sync_get(s->roster);
+    struct chunk *k = chunk_new();
+    if (!k) return NULL;
+    sync_set(k->stripe, s);
+    sync_init(&k->free, CHUNK_ALL & ~(uint64_t)1);
+    if (r->enter && !r->enter(r->arg, k)) {
+        chunk_free(k);
+        return NULL;
+    }
+    sync_set(*place, &k->slot[0]);
+    sync_store_hs(&k->slot[0], word, arm, a, slot);
+    uintptr_t head = sync_load_relaxed(&s->head, cas_seed);
+    do sync_store_relaxed(&k->next, head, unpublished);
+    while (!sync_cas_hs2(&s->head, &head, (uintptr_t)k, attach, arm, a, chunk, none));
+    sync_add_relaxed(&s->chunks, 1u, stat);
+    sync_store_rel(&s->live, (uintptr_t)k, chunk);
+    return &k->slot[0];
+}
+
+/* The next chunk of s with a hole, counting from where the last search ended. */
+static struct chunk *stripe_hole(struct stripe *s)
+{
+    if (sync_load_relaxed(&s->holes, hint) == 0) return NULL;
+    struct chunk *k = (struct chunk *)sync_load_acq(&s->turn, chunk);
+    for (uint32_t left = sync_load_relaxed(&s->chunks, stat) + 1; left > 0; left--) {
+        if (!k) k = (struct chunk *)sync_load_acq(&s->head, chunk);
+        if (!k) return NULL;
+        struct chunk *next = (struct chunk *)sync_load_acq(&k->next, chunk);
+        uint32_t hole = CHUNK_HOLE;
+        if (sync_load_relaxed(&k->fill, hint) == CHUNK_HOLE && sync_cas_relaxed(&k->fill, &hole, (uint32_t)CHUNK_LIVE, hint)) {
+            sync_add_relaxed(&s->holes, (uint32_t)-1, stat);
+            sync_store_rel(&s->turn, (uintptr_t)next, chunk);
+            return k;
+        }
+        k = next;
+    }
+    return NULL;
+}
+
+/* A chunk to go on with in place of the exhausted one, or NULL: then one is to be added (R3). */
+static struct chunk *roster_hole(struct roster *r, struct stripe *own)
+{
+    unsigned n = sync_get(r->stripes);
+    uint64_t holes = 0, chunks = 0;
+    for (unsigned i = 0; i < n; i++) {
+        holes += sync_load_relaxed(&r->stripe[i].holes, stat);
+        chunks += sync_load_relaxed(&r->stripe[i].chunks, stat);
+    }
+    if (8 * holes < chunks || holes == 0) return NULL;
+    struct chunk *k = NULL;
+    for (unsigned i = 0; i < n && !k; i++) k = stripe_hole(&r->stripe[(sync_get(own->index) + i) & (n - 1)]);
+    return k;
+}
+
+sync_ptr *roster_add(struct roster *r, unsigned ordinal, uintptr_t word, sync_plain(sync_ptr *) *place,
+                     unsigned *misses)
+{
+    struct stripe *s = &r->stripe[ordinal & (sync_get(r->stripes) - 1)];
+    struct chunk *k = (struct chunk *)sync_load_acq(&s->live, chunk);
+    while (k) {
+        sync_ptr *x = chunk_add(k, word, place, misses);
+        if (likely(x != NULL)) return x;
+        uint32_t live = CHUNK_LIVE;
+        sync_cas_relaxed(&k->fill, &live, (uint32_t)CHUNK_FULL, hint);
+        struct chunk *now = (struct chunk *)sync_load_acq(&s->live, chunk);
+        if (now != k) {         /* another thread went on already */
+            k = now;
+            continue;
+        }
+        k = roster_hole(r, s);
+        if (k) sync_store_rel(&s->live, (uintptr_t)k, chunk);
+    }
+    return chunk_push(s, word, place);
+}
+
+void roster_vacate(sync_ptr *slot)
+{
+    struct chunk *k = chunk_of(slot);
+    uint64_t bit = (uint64_t)1 << (slot - k->slot);
+    sync_store_relaxed(&k->free, sync_load_relaxed(&k->free, hint) | bit, hint);
+    uint32_t full = CHUNK_FULL;
+    if (sync_load_relaxed(&k->fill, hint) == CHUNK_FULL && sync_cas_relaxed(&k->fill, &full, (uint32_t)CHUNK_HOLE, hint))
+        sync_add_relaxed(&sync_get(k->stripe)->holes, 1u, stat);
+}
+
+/* The first slot of the stripes from i on, or of the rosters that follow. */
+static sync_ptr *roster_from(struct roster *r, unsigned i)
+{
+    for (; r; i = 0, r = (struct roster *)sync_load_hs(&r->wider, attach, b, chunk))
+        for (; i < sync_get(r->stripes); i++) {
+            struct chunk *k = (struct chunk *)sync_load_hs(&r->stripe[i].head, attach, b, chunk);
+            if (k) return &k->slot[0];
+        }
+    return NULL;
+}
+
+sync_ptr *roster_first(struct roster *r) { return roster_from(r, 0); }
+
+sync_ptr *roster_next(sync_ptr *slot)
+{
+    struct chunk *k = chunk_of(slot);
+    if (slot != &k->slot[CHUNK_SLOTS - 1]) return slot + 1;
+    struct chunk *next = (struct chunk *)sync_load_hs(&k->next, attach, b, chunk);
+    if (next) return &next->slot[0];
+    struct stripe *s = sync_get(k->stripe);
+    return roster_from(sync_get(s->roster), sync_get(s->index) + 1);
+}

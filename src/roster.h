@@ -1,0 +1,99 @@
+/* Layer 4, mechanism. roster: a lock-free set of words with O(1) add and remove and a walk.
+ * SPDX-License-Identifier: BSD-2-Clause
+ *
+ * A slot is one word: 0, or an occupant with tags in its low three bits. One compare-and-swap fills it and one
+ * exchange empties it; the slot is the truth and everything else here is a hint where an empty one may be. Slots
+ * stand in chunks, chunks hang in push-only lists, one list a stripe; a roster that several threads fill at once is
+ * followed by a wider one with a stripe for each. Nothing moves, and all goes with the roster.
+ *
+ *   R1  A slot holds 0 or one occupant, and its address does not change while it does.
+ *   R2  Whoever walks sees each occupant that was there from before the walk until after.
+ *   R3  A chunk is added only while fewer than one chunk in eight has a known hole: the slots number at most
+ *       8/7 of the widest moment, and one chunk a stripe. */
+#ifndef CCTXI_ROSTER_H
+#define CCTXI_ROSTER_H
+
+#include "sync.h"
+
+#ifdef SYNC_RELACY
+enum { CHUNK_SLOTS = 2, ROSTER_STRIPES_MAX = 2 };
+#else
+enum { CHUNK_SLOTS = 56, ROSTER_STRIPES_MAX = 16 };
+#endif
+enum {
+    SLOT_TAG = 1,               /* the owner is closed and counts this occupant */
+    SLOT_LEG = 2,               /* the occupant is a leg of a merged node, not a child */
+    SLOT_FRESH = 2,             /* in the timer: not in the index yet */
+    SLOT_MASK = 7
+};
+
+struct stripe;
+struct chunk {                  /* at a multiple of CHUNK_ALIGN, so that a slot finds it */
+    sync_ptr next;              /* constant after the push */
+    sync_plain(struct stripe *) stripe;
+    sync_plain(void *) directory;       /* the timer's; constant after the push */
+    sync_plain(uint32_t) index;         /* in the directory */
+    sync_u32 fill;              /* CHUNK_LIVE, CHUNK_FULL or CHUNK_HOLE */
+    sync_u64 free;              /* bit i: slot i may be empty. A hint; lost updates are found by a rebuild */
+    sync_ptr slot[CHUNK_SLOTS];
+};
+enum chunk_fill {
+    CHUNK_LIVE,                 /* a stripe takes slots from it */
+    CHUNK_FULL,                 /* no empty slot was found */
+    CHUNK_HOLE                  /* was full, and one was emptied since: counted in its stripe's holes */
+};
+
+struct roster;
+struct stripe {                 /* a line of its own */
+    sync_ptr head;              /* chunks, push-only */
+    sync_ptr live;              /* the chunk to take slots from: a hint */
+    sync_ptr turn;              /* where the search for a hole goes on: a hint */
+    sync_u32 chunks, holes;
+    sync_plain(struct roster *) roster;
+    sync_plain(unsigned) index;
+} __attribute__((aligned(64)));
+
+struct roster {
+    sync_ptr wider;             /* 0, or the roster that new occupants go to. Set once */
+    sync_plain(unsigned) stripes;       /* a power of two */
+    /* Called on a new chunk before it is pushed; false refuses it. NULL: nothing to do. */
+    bool (*enter)(void *arg, struct chunk *k);
+    void *arg;
+#ifdef SYNC_RELACY
+    struct stripe stripe[ROSTER_STRIPES_MAX];
+#else
+    struct stripe stripe[];
+#endif
+};
+
+struct roster *roster_new(unsigned stripes, bool (*enter)(void *, struct chunk *), void *arg);
+/* Frees r, those that follow it, and their chunks. The caller is the last. */
+void roster_free(struct roster *r);
+/* How many stripes suit this machine: a power of two, at least 2. */
+unsigned roster_width(void);
+
+/* Fills a slot with word. *place is set to the slot before it is published. Each lost race adds one to *misses.
+ * NULL without memory: nothing has changed. */
+sync_ptr *roster_add(struct roster *r, unsigned ordinal, uintptr_t word, sync_plain(sync_ptr *) *place,
+                     unsigned *misses);
+/* Follows wider to the last roster. */
+struct roster *roster_widest(struct roster *r);
+/* Tells that a slot of a chunk is about to be emptied. The last touch of the chunk is the caller's own exchange. */
+void roster_vacate(sync_ptr *slot);
+
+/* The slots in their order: the first of r, the one after slot; NULL at the end of the widest. */
+sync_ptr *roster_first(struct roster *r);
+sync_ptr *roster_next(sync_ptr *slot);
+
+#ifdef SYNC_RELACY
+struct chunk *chunk_of(sync_ptr *slot);
+#else
+enum { CHUNK_ALIGN = 512, CHUNK_USABLE = 496 };
+_Static_assert(sizeof(struct chunk) <= CHUNK_USABLE, "a chunk and the allocator's header are 512 bytes");
+static inline struct chunk *chunk_of(sync_ptr *slot)
+{
+    return (struct chunk *)((uintptr_t)slot & ~(uintptr_t)(CHUNK_ALIGN - 1));
+}
+#endif
+
+#endif

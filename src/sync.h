@@ -1,0 +1,218 @@
+/* Layer 0, words. sync.h: the only file that names a memory order, and the ledger of ordering edges.
+ * SPDX-License-Identifier: BSD-2-Clause
+ *
+ * One source, three backends:
+ *   (default)     C11 atomics: what ships.
+ *   SYNC_RELACY   the sources are compiled as C++ against relacy; each operation is a scheduling point of the
+ *                 model checker, stale reads included.
+ *   SYNC_SEEDED   C11 atomics on real threads of which one runs at a time; a seeded scheduler decides at each
+ *                 operation who goes on.
+ *
+ * An ordered operation names its edge (release half, acquire half) or its handshake (side, and put or get). The
+ * names are enumerators, so a misspelled one does not compile, and the model build can weaken one half of one
+ * edge by its number (sync_weak): each half, weakened, must make some model fail. A relaxed operation names its
+ * reason from a closed list:
+ *   hint         a guess that is checked by the operation that matters
+ *   stat         a number for people or for sizing
+ *   cas_seed     the first value of a compare-and-swap loop, which reads again
+ *   unpublished  nobody else can reach the object yet, or any more
+ *   owned        the thread owns the right to write it, or it does not change while this thread may read it */
+#ifndef CCTXI_SYNC_H
+#define CCTXI_SYNC_H
+
+#include "base.h"
+#include <stdlib.h>
+
+/* Edges: release half -> acquire half.
+ *
+ * claim     a CAS on a node's cause word -> a helper's failed CAS, a reader of the word
+ *           carries    what the cause points to, and the claimant's past
+ *           if weaker  a helper publishes a cause that is not written yet
+ * done      the flip of a state word -> look, wait, walk, the second look of an attach
+ *           carries    the cause word, the canceler's past, DONE of the ancestors
+ *           if weaker  an error without a cause; a child seen done under a parent seen live
+ * slot      the CAS that fills a slot -> the walk's load, the exchange that empties it, the drain of the timer,
+ *           the CAS that claims or stops a callback
+ *           carries    the fields of the occupant
+ *           if weaker  the walk climbs by a wild pointer; the wrong fn is called
+ * swept     the store after a subtree was walked -> a losing canceler's load
+ *           carries    the flip of each descendant
+ *           if weaker  a cancel returns while a descendant reads live
+ * empty     the exchange or CAS that empties a slot -> close's load and fetch_or, the next CAS that fills it
+ *           carries    the last touch of the slot's owner
+ *           if weaker  the owner is freed under the one that leaves
+ * last_ref  each drop of a reference, close's count -> the drop that reaches zero
+ *           carries    each use of the node
+ *           if weaker  it is freed in use
+ * pin       (the same words) -> the CAS of a try_pin
+ *           carries    that the node was alive, and its fields
+ *           if weaker  a pin on a dead node
+ * family    the CAS that gives a node its family -> walk, attach, stop
+ *           carries    the zeroed slots
+ *           if weaker  slots are read before they were zeroed
+ * chunk     the CAS that pushes a chunk or a wider roster -> walk, attach
+ *           carries    the zeroed slots, the chunk's stripe
+ *           if weaker  as family
+ * hook_run  the state's change to RUNNING -> the load of a stop
+ *           carries    runner, frame, generation
+ *           if weaker  a call from inside fn is not recognized
+ * hook_end  the exchange to FINISHED -> the fetch_or of a stop_wait
+ *           carries    all that fn did, the last touch of the callback
+ *           if weaker  the caller frees the storage under the runner
+ * directory the CAS that pushes a directory, the store that enters a chunk -> the drain
+ *           carries    the zeroed slots
+ *           if weaker  as chunk
+ * drain_at  a lowered next_drain -> the role's load
+ *           carries    the value alone
+ *           if weaker  a far tier is looked at too late
+ * bell      the bell's increment -> the sleeper's load of the bell
+ *           carries    the lowered next_wake
+ *           if weaker  the role sleeps by the old one
+ * queue     the push of a node on the runner's queue -> the exchange that takes the queue
+ *           carries    link, the pin
+ *           if weaker  the runner follows a stale link
+ * record    a thread record given back -> the CAS that takes it
+ *           carries    limbo, magazine
+ *           if weaker  two owners of a single-producer stack
+ * page      a cell given back to its page -> the exchange that takes the page's cells; the last one back
+ *           carries    the last touch of the cell
+ *           if weaker  a cell is handed out, or its page freed, under its last user
+ * shelf     a page put on its shelf -> the claim of that page
+ *           carries    the page's place
+ *           if weaker  a page is entered that is not filled in
+ * service   a service thread's state -> the one that starts or asks for it
+ *           carries    what the fork handler reset
+ *           if weaker  a new thread works with the old one's index */
+#define SYNC_EDGES(E) \
+    E(claim) E(done) E(slot) E(swept) E(empty) E(last_ref) E(pin) E(family) E(chunk) E(hook_run) \
+    E(hook_end) E(directory) E(drain_at) E(bell) E(queue) E(record) E(page) E(shelf) E(service)
+
+/* Handshakes: two sides, each puts one thing and then gets the other's; seq_cst on all four, so that not both
+ * get the old value.
+ *
+ * attach    A put  the CAS that fills a slot (and before it family, chunk, wider: each a put)
+ *           A get  the owner's state
+ *           B put  the flip of the owner's state
+ *           B get  family, roster, chunks, slots
+ *           both old: a live child under a swept parent; a callback that never runs
+ * arm       A put  the CAS that fills a timer slot (the roster's, as attach)
+ *           A get  the directory's dirty word
+ *           B put  the drain's clearing of dirty
+ *           B get  the drain's look at the slots
+ *           both old: an armed deadline without a dirty bit
+ * doze      A put  the dirty bit (or the load that found it set)
+ *           A get  next_wake
+ *           B put  the raised next_wake
+ *           B get  the second look at dirty
+ *           both old: an earlier deadline is slept through
+ * whole     A put  a page put on its shelf
+ *           A get  the shelf's mark that the page is whole again
+ *           B put  that mark
+ *           B get  the claim of the page on its shelf
+ *           both old: a page with nothing in use that nobody frees
+ *
+ * No handshakes, since both sides are one word: waiter count, EXPOSED, INNER and DONE; claim and stop of a
+ * callback. */
+#define SYNC_HANDSHAKES(H) H(attach) H(arm) H(doze) H(whole)
+
+enum sync_half {
+#define E(n) SYNC_rel_##n, SYNC_acq_##n,
+#define H(n) SYNC_hs_##n##_a_put, SYNC_hs_##n##_a_get, SYNC_hs_##n##_b_put, SYNC_hs_##n##_b_get,
+    SYNC_EDGES(E) SYNC_HANDSHAKES(H) SYNC_COUNT,
+#undef E
+#undef H
+    SYNC_rel_none = -1,
+    SYNC_acq_none = -2,
+    SYNC_hs_none = -3
+};
+enum sync_reason {
+    SYNC_relaxed_hint, SYNC_relaxed_stat, SYNC_relaxed_cas_seed, SYNC_relaxed_unpublished, SYNC_relaxed_owned
+};
+/* A relaxed operation is one with no half; the reason is there to be read and to be spelled right. */
+#define SYNC_WHY(why) (SYNC_acq_none + 0 * (int)SYNC_relaxed_##why)
+
+#if defined SYNC_RELACY /* ------------------------------------------------------------------------ relacy */
+#include <relacy/relacy.hpp>
+typedef rl::atomic<uint32_t> sync_u32;
+typedef rl::atomic<uint64_t> sync_u64;
+typedef rl::atomic<int64_t> sync_i64;
+typedef rl::atomic<uintptr_t> sync_ptr;
+extern int sync_weak;
+static inline rl::memory_order sync_order(int rel, int acq, int hs, int also)
+{
+    bool cut = sync_weak >= 0 && (rel == sync_weak || acq == sync_weak || hs == sync_weak || also == sync_weak);
+    bool r = rel >= 0 && rel != sync_weak, a = acq >= 0 && acq != sync_weak;
+    if (hs >= 0 && !cut) return rl::mo_seq_cst;
+    return r && a ? rl::mo_acq_rel : r ? rl::mo_release : a ? rl::mo_acquire : rl::mo_relaxed;
+}
+#define SYNC_LOAD(p, a, h, g)         ((p)->load(sync_order(-1, a, h, g), RL_INFO))
+#define SYNC_STORE(p, v, r, h)        ((p)->store((v), sync_order(r, -2, h, -3), RL_INFO))
+#define SYNC_SWAP(p, v, r, a, h, g)   ((p)->exchange((v), sync_order(r, a, h, g), RL_INFO))
+#define SYNC_ADD(p, v, r, a, h, g)    ((p)->fetch_add((v), sync_order(r, a, h, g), RL_INFO))
+#define SYNC_OR(p, v, r, a, h, g)     ((p)->fetch_or((v), sync_order(r, a, h, g), RL_INFO))
+#define SYNC_AND(p, v, r, a, h, g)    ((p)->fetch_and((v), sync_order(r, a, h, g), RL_INFO))
+#define SYNC_XOR(p, v, r, a, h, g)    ((p)->fetch_xor((v), sync_order(r, a, h, g), RL_INFO))
+#define SYNC_CAS(p, e, v, r, a, h, g) ((p)->compare_exchange_strong(*(e), (v), sync_order(r, a, h, g), RL_INFO))
+#define sync_plain(T)                 rl::var<T>
+#define sync_get(x)                   ((x)(RL_INFO).load())
+#define sync_set(x, v)                ((x)(RL_INFO).store(v))
+#else /* --------------------------------------------------------------------------------------------- C11 */
+#include <stdatomic.h>
+typedef struct { _Atomic uint32_t raw; } sync_u32;
+typedef struct { _Atomic uint64_t raw; } sync_u64;
+typedef struct { _Atomic int64_t raw; } sync_i64;
+typedef struct { _Atomic uintptr_t raw; } sync_ptr;
+#ifdef SYNC_SEEDED
+#include "seeded.h"
+#define SYNC_POINT() sched_point(__func__, __LINE__),
+#else
+#define SYNC_POINT()
+#endif
+#define SYNC_RMW(r, a, h) \
+    ((h) >= 0 ? memory_order_seq_cst : (r) >= 0 && (a) >= 0 ? memory_order_acq_rel \
+     : (r) >= 0 ? memory_order_release : (a) >= 0 ? memory_order_acquire : memory_order_relaxed)
+#define SYNC_GET(a, h) ((h) >= 0 ? memory_order_seq_cst : (a) >= 0 ? memory_order_acquire : memory_order_relaxed)
+#define SYNC_PUT(r, h) ((h) >= 0 ? memory_order_seq_cst : (r) >= 0 ? memory_order_release : memory_order_relaxed)
+#define SYNC_LOAD(p, a, h, g)         (SYNC_POINT() atomic_load_explicit(&(p)->raw, SYNC_GET(a, h)))
+#define SYNC_STORE(p, v, r, h)        (SYNC_POINT() atomic_store_explicit(&(p)->raw, (v), SYNC_PUT(r, h)))
+#define SYNC_SWAP(p, v, r, a, h, g)   (SYNC_POINT() atomic_exchange_explicit(&(p)->raw, (v), SYNC_RMW(r, a, h)))
+#define SYNC_ADD(p, v, r, a, h, g)    (SYNC_POINT() atomic_fetch_add_explicit(&(p)->raw, (v), SYNC_RMW(r, a, h)))
+#define SYNC_OR(p, v, r, a, h, g)     (SYNC_POINT() atomic_fetch_or_explicit(&(p)->raw, (v), SYNC_RMW(r, a, h)))
+#define SYNC_AND(p, v, r, a, h, g)    (SYNC_POINT() atomic_fetch_and_explicit(&(p)->raw, (v), SYNC_RMW(r, a, h)))
+#define SYNC_XOR(p, v, r, a, h, g)    (SYNC_POINT() atomic_fetch_xor_explicit(&(p)->raw, (v), SYNC_RMW(r, a, h)))
+#define SYNC_CAS(p, e, v, r, a, h, g) \
+    (SYNC_POINT() atomic_compare_exchange_strong_explicit(&(p)->raw, (e), (v), SYNC_RMW(r, a, h), SYNC_GET(a, h)))
+#define sync_plain(T)                 T
+#define sync_get(x)                   (x)
+#define sync_set(x, v)                ((void)((x) = (v)))
+#endif
+
+/* ------------------------------------------------------------------- what the library's sources use
+ * sync_plain(T) is a field that threads share without an atomic, under some edge: nothing in C, a variable that
+ * is checked for races in the model. */
+#define sync_init(p, v)                      SYNC_STORE(p, v, SYNC_rel_none, SYNC_hs_none)
+#define sync_load_relaxed(p, why)            SYNC_LOAD(p, SYNC_WHY(why), SYNC_hs_none, SYNC_hs_none)
+#define sync_store_relaxed(p, v, why)        SYNC_STORE(p, v, SYNC_rel_none + 0 * SYNC_WHY(why), SYNC_hs_none)
+#define sync_add_relaxed(p, v, why)          SYNC_ADD(p, v, SYNC_rel_none, SYNC_WHY(why), SYNC_hs_none, SYNC_hs_none)
+#define sync_cas_relaxed(p, e, v, why)       SYNC_CAS(p, e, v, SYNC_rel_none, SYNC_WHY(why), SYNC_hs_none, SYNC_hs_none)
+#define sync_load_acq(p, acq)                SYNC_LOAD(p, SYNC_acq_##acq, SYNC_hs_none, SYNC_hs_none)
+#define sync_store_rel(p, v, rel)            SYNC_STORE(p, v, SYNC_rel_##rel, SYNC_hs_none)
+#define sync_add_acqrel(p, v, rel, acq)      SYNC_ADD(p, v, SYNC_rel_##rel, SYNC_acq_##acq, SYNC_hs_none, SYNC_hs_none)
+#define sync_or_acqrel(p, v, rel, acq)       SYNC_OR(p, v, SYNC_rel_##rel, SYNC_acq_##acq, SYNC_hs_none, SYNC_hs_none)
+#define sync_and_acqrel(p, v, rel, acq)      SYNC_AND(p, v, SYNC_rel_##rel, SYNC_acq_##acq, SYNC_hs_none, SYNC_hs_none)
+#define sync_xor_acqrel(p, v, rel, acq)      SYNC_XOR(p, v, SYNC_rel_##rel, SYNC_acq_##acq, SYNC_hs_none, SYNC_hs_none)
+#define sync_swap_acqrel(p, v, rel, acq)     SYNC_SWAP(p, v, SYNC_rel_##rel, SYNC_acq_##acq, SYNC_hs_none, SYNC_hs_none)
+#define sync_cas_acqrel(p, e, v, rel, acq)   SYNC_CAS(p, e, v, SYNC_rel_##rel, SYNC_acq_##acq, SYNC_hs_none, SYNC_hs_none)
+/* The four positions of a handshake; they may serve edges too. sync_…_hs2 serves two handshakes at once. */
+#define sync_load_hs(p, hs, side, acq)              SYNC_LOAD(p, SYNC_acq_##acq, SYNC_hs_##hs##_##side##_get, SYNC_hs_none)
+#define sync_load_hs2(p, get, put, side, acq)       SYNC_LOAD(p, SYNC_acq_##acq, SYNC_hs_##get##_##side##_get, SYNC_hs_##put##_##side##_put)
+#define sync_store_hs(p, v, hs, side, rel)          SYNC_STORE(p, v, SYNC_rel_##rel, SYNC_hs_##hs##_##side##_put)
+#define sync_cas_hs(p, e, v, hs, side, rel, acq)    SYNC_CAS(p, e, v, SYNC_rel_##rel, SYNC_acq_##acq, SYNC_hs_##hs##_##side##_put, SYNC_hs_none)
+#define sync_cas_hs2(p, e, v, hs, also, side, rel, acq) \
+    SYNC_CAS(p, e, v, SYNC_rel_##rel, SYNC_acq_##acq, SYNC_hs_##hs##_##side##_put, SYNC_hs_##also##_##side##_put)
+#define sync_or_hs(p, v, hs, side, rel, acq)        SYNC_OR(p, v, SYNC_rel_##rel, SYNC_acq_##acq, SYNC_hs_##hs##_##side##_put, SYNC_hs_none)
+#define sync_or_hs2(p, v, get, put, side, rel, acq) SYNC_OR(p, v, SYNC_rel_##rel, SYNC_acq_##acq, SYNC_hs_##get##_##side##_get, SYNC_hs_##put##_##side##_put)
+#define sync_and_hs(p, v, hs, side, rel, acq)       SYNC_AND(p, v, SYNC_rel_##rel, SYNC_acq_##acq, SYNC_hs_##hs##_##side##_get, SYNC_hs_none)
+#define sync_swap_hs2(p, v, put, get, side, rel, acq) SYNC_SWAP(p, v, SYNC_rel_##rel, SYNC_acq_##acq, SYNC_hs_##put##_##side##_put, SYNC_hs_##get##_##side##_get)
+
+#endif

@@ -1,0 +1,58 @@
+/* Layer 10, face. wait: parking until a context is done.
+ * SPDX-License-Identifier: BSD-2-Clause */
+#include "clock.h"
+#include "deadline.h"
+#include "futex.h"
+#include <errno.h>
+
+const uint32_t *cctx_done(const cctx_t *ctx)
+{
+    node_check(ctx, "cctx_done");
+    struct cctx *n = ctx ? node_owner(ctx) : NULL;
+    if (!n) return NULL;
+    done_expose(&n->state);
+    return (const uint32_t *)(const void *)&n->state;
+}
+
+/* True: n is done. A deadline that passes meanwhile is fired from here, in case the timer thread is starved. */
+static bool wait_node(struct cctx *n, int64_t deadline, int64_t until)
+{
+    deadline_wait();
+    if (done_wait(&n->state, time_min(until, deadline))) return true;
+    if (clock_now() < deadline) return false;
+    struct thread *t = thread_begin();
+    deadline_fire(t, n);
+    thread_end(t);
+    /* A deadline inherited across a fork, or from a context whose timer was taken over, is there for others to
+     * fire: then only the wait is left. */
+    return done_wait(&n->state, until);
+}
+
+int cctx_wait(const cctx_t *ctx)
+{
+    if (!ctx) return EINVAL;
+    node_check(ctx, "cctx_wait");
+    struct cctx *n = node_owner(ctx);
+    if (!n) return EDEADLK;
+    if (!cctx_is_done(ctx)) wait_node(n, sync_get(ctx->deadline), INT64_MAX);
+    return cctx_err(ctx);
+}
+
+bool cctx_wait_until(const cctx_t *ctx, cctx_time_t until)
+{
+    if (!ctx) return false;
+    node_check(ctx, "cctx_wait_until");
+    struct cctx *n = node_owner(ctx);
+    if (!n) {
+        sync_u32 nothing = {0};
+        while (futex_wait(&nothing, 0, until)) {}
+        return false;
+    }
+    return cctx_is_done(ctx) || wait_node(n, sync_get(ctx->deadline), until);
+}
+
+bool cctx_wait_for(const cctx_t *ctx, int64_t timeout)
+{
+    if (!ctx) return false;
+    return cctx_is_done(ctx) || cctx_wait_until(ctx, time_add(clock_now(), timeout));
+}
