@@ -21,7 +21,7 @@ int main()
         }
     };
     double sum = 0;
-    enum { WINDOWS = 8 };
+    const int WINDOWS = 8;
     for (int i = 0; i < WINDOWS; i++)
         sum += bench::two_over_one(work, 3);
     std::printf("%.2f\n", sum / WINDOWS);

@@ -15,9 +15,11 @@ void *alloc_get(size_t size)
 
 void *alloc_get_aligned(size_t align, size_t size)
 {
+    int saved = errno;
     void *p;
-    if (posix_memalign(&p, align, size) != 0) return NULL;
-    return memset(p, 0, size);
+    if (posix_memalign(&p, align, size) != 0) p = NULL;
+    errno = saved;
+    return p ? memset(p, 0, size) : NULL;
 }
 
 void *alloc_resize(void *old, size_t size)

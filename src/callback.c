@@ -115,9 +115,14 @@ static void runner_main(void)
         futex_wait(&queue_bell, b, INT64_MAX);
     }
 }
-static struct service runner = {"cctx-runner", runner_main, {0}};
+static struct service runner = {"cctx-runner", runner_main, {0}, {0}};
 
-static void runner_forked(void) { service_forked(&runner); }
+/* What the parent had handed over is its runner's to finish; here a cancel runs it again. */
+static void runner_forked(void)
+{
+    service_forked(&runner);
+    sync_store_relaxed(&queue, (uintptr_t)0, owned);
+}
 static pthread_once_t runner_once = PTHREAD_ONCE_INIT;
 static void runner_setup(void) { pthread_atfork(NULL, NULL, runner_forked); }
 static bool runner_start(void)
@@ -127,7 +132,7 @@ static bool runner_start(void)
 }
 #endif
 
-void callback_hand_over(struct thread *t, struct cctx *first)
+void callback_hand_over(struct cctx *first)
 {
     if (!first) return;
     for (struct cctx *n = first, *next; n; n = next) {
@@ -139,7 +144,6 @@ void callback_hand_over(struct thread *t, struct cctx *first)
     }
     sync_add_acqrel(&queue_bell, 1u, queue, none);
     if (runner_start()) futex_wake(&queue_bell);
-    else queue_run(t);
 }
 
 /* ------------------------------------------------------------------------------------------------- public */
@@ -178,16 +182,20 @@ int cctx_after_func(const cctx_t *ctx, cctx_callback_t *storage, void (*fn)(void
         callback_call(cb);
         return 0;
     }
+    if (sync_get(via->deadline) != CCTX_NEVER && !runner_start()) {
+        sync_store_relaxed(&cb->state, (uint32_t)CALLBACK_IDLE, owned);
+        return EAGAIN;                  /* before it is needed: a deadline that fires could not tell anybody */
+    }
     struct thread *t = thread_begin();
     if (via != n) node_ref(via);        /* before the slot is filled: a claim may come at once, and drops it */
-    bool admitted = node_admit_hook(t, n, (uintptr_t)cb, &cb->slot);
-    if (!admitted) {
+    /* Once it is in its slot a canceler may run it, and fn may give the storage away: cb is not read any more. */
+    sync_ptr *slot = node_admit_hook(t, n, (uintptr_t)cb, &cb->slot);
+    if (!slot) {
         sync_store_relaxed(&cb->state, (uint32_t)CALLBACK_IDLE, owned);
         if (via != n) node_unref(t, via);
     } else if (sync_load_hs(&n->state, attach, a, done) & DONE) {
         /* The canceler may have looked before the slot was filled: whoever empties it runs it. */
         uintptr_t w;
-        sync_ptr *slot = sync_get(cb->slot);
         node_ref(n);
         if (callback_take(cb, slot, &w)) {
             callback_call(cb);
@@ -196,7 +204,7 @@ int cctx_after_func(const cctx_t *ctx, cctx_callback_t *storage, void (*fn)(void
         node_unref(t, n);
     }
     thread_end(t);
-    return admitted ? 0 : ENOMEM;
+    return slot ? 0 : ENOMEM;
 }
 
 bool cctx_stop(cctx_callback_t *storage)
@@ -205,29 +213,31 @@ bool cctx_stop(cctx_callback_t *storage)
     if (!cb) return false;
     if (sync_load_acq(&cb->state, hook_run) != CALLBACK_REGISTERED) return false;
     struct thread *t = thread_begin();
-    struct cctx *node = NULL, *via = NULL;
+    struct cctx *node = sync_get(cb->node), *via = sync_get(cb->via);
+    sync_ptr *slot = sync_get(cb->slot);
+    /* Without a slot this decides and is the last touch. With one, a second stop keeps off the slot: the node may be
+     * gone as soon as that is empty. */
+    uint32_t s = CALLBACK_REGISTERED, next = slot ? CALLBACK_REGISTERED | CALLBACK_STOPPING : CALLBACK_IDLE;
     uintptr_t w = 0;
     bool won = false;
     epoch_enter(t);                     /* K3 */
-    if (sync_load_acq(&cb->state, hook_run) == CALLBACK_REGISTERED) {
-        sync_ptr *slot = sync_get(cb->slot);
-        node = sync_get(cb->node);
-        via = sync_get(cb->via);
-        uint32_t registered = CALLBACK_REGISTERED;
-        if (slot) {
-            node_vacate(node, slot);
-            won = callback_take(cb, slot, &w);
-        } else {
-            won = sync_cas_acqrel(&cb->state, &registered, (uint32_t)CALLBACK_IDLE, none, hook_run);
-        }
+    if (sync_cas_acqrel(&cb->state, &s, next, hook_end, hook_run)) {
+        if (slot) node_vacate(node, slot);
+        won = !slot || callback_take(cb, slot, &w);
     }
     epoch_leave(t);
     if (won) {
-        callback_end(cb, CALLBACK_IDLE);
+        if (slot) callback_end(cb, CALLBACK_IDLE);
         callback_settle(t, w, node, via);
     }
     thread_end(t);
     return won;
+}
+
+/* Does this thread run cb? (In the child of a fork a new thread may have the address of one that is gone.) */
+static bool callback_mine(struct callback *cb)
+{
+    return sync_get(cb->generation) == thread_generation() && sync_get(cb->runner) == thread_here();
 }
 
 bool cctx_stop_wait(cctx_callback_t *storage)
@@ -236,10 +246,10 @@ bool cctx_stop_wait(cctx_callback_t *storage)
     if (!cb) return false;
     if (cctx_stop(storage)) return true;
     uint32_t s = sync_load_acq(&cb->state, hook_run);
-    if (s == CALLBACK_RUNNING && sync_get(cb->runner) == thread_here()) {       /* from inside fn, at any nesting */
+    if ((s & CALLBACK_RUNNING) && callback_mine(cb)) {          /* from inside fn, at any nesting */
         struct frame *frame = sync_get(cb->frame);
         /* With another thread waiting the storage is not fn's to give away: the end of fn is still told. */
-        frame->gone = sync_cas_acqrel(&cb->state, &s, (uint32_t)CALLBACK_IDLE, none, none);
+        frame->gone = !(s & CALLBACK_WAITED) && sync_cas_acqrel(&cb->state, &s, (uint32_t)CALLBACK_IDLE, none, none);
         return false;
     }
     sync_u32 *park = parking_of(cb);
@@ -247,7 +257,7 @@ bool cctx_stop_wait(cctx_callback_t *storage)
         uint32_t seen = sync_load_acq(park, hook_end);
         s = sync_or_acqrel(&cb->state, (uint32_t)CALLBACK_WAITED, none, hook_end);
         if (!(s & (CALLBACK_REGISTERED | CALLBACK_RUNNING))) break;
-        if ((s & CALLBACK_RUNNING) && sync_get(cb->runner) == thread_here()) break;
+        if ((s & CALLBACK_RUNNING) && callback_mine(cb)) break;
         /* In the child of a fork the thread that ran it is gone. */
         if ((s & CALLBACK_RUNNING) && sync_get(cb->generation) != thread_generation()) break;
         futex_wait(park, seen, INT64_MAX);

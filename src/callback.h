@@ -38,7 +38,8 @@ enum {
     CALLBACK_REGISTERED = 1,
     CALLBACK_RUNNING = 2,
     CALLBACK_FINISHED = 4,
-    CALLBACK_WAITED = 8         /* somebody parks for FINISHED */
+    CALLBACK_WAITED = 8,        /* somebody parks for FINISHED */
+    CALLBACK_STOPPING = 16      /* one stop alone may touch the slot: it stays registered until that is decided */
 };
 
 /* Is there a callback slot in use, or was there? In a section or with a reference. */
@@ -49,7 +50,8 @@ static inline bool callback_any(struct family *f)
 
 /* Runs the callbacks of the nodes on a run list (linked by family->link, each pinned) and drops the pins. */
 void callback_run_list(struct thread *t, struct cctx *first);
-/* The same on the runner thread, which is made if need be. Where it cannot be made, they run here. */
-void callback_hand_over(struct thread *t, struct cctx *first);
+/* The same on the runner thread, which was made when the first callback was registered below a deadline. In the child
+ * of a fork it is made again here; where that fails they wait for the next one that is handed over. */
+void callback_hand_over(struct cctx *first);
 
 #endif

@@ -79,7 +79,7 @@ static void walk_cut(struct walk *w, struct cctx *n)
 /* Puts n on the run list if it has callbacks that nobody has undertaken to run. */
 static void walk_enter(struct walk *w, struct cctx *n, struct family *f)
 {
-    if (!callback_any(f) || (sync_or_acqrel(&n->state, (uint32_t)QUEUED, none, none) & QUEUED)) return;
+    if (!callback_any(f) || sync_swap_acqrel(&f->queued, node_mark(), none, none) == node_mark()) return;
     if (!node_try_pin(n)) return;               /* dying: a registration would keep it */
     sync_set(f->link, (struct cctx *)NULL);
     if (w->run_last) sync_set(node_family(w->run_last)->link, n);
@@ -92,7 +92,7 @@ static struct family *walk_descends(struct cctx *c, uint32_t old)
 {
     if (!(old & INNER)) return NULL;
     struct family *f = node_family(c);
-    return f && !sync_load_acq(&f->swept, swept) ? f : NULL;
+    return f && sync_load_acq(&f->swept, swept) != node_mark() ? f : NULL;
 }
 
 static void walk_wakes(struct walk *w, struct cctx *c, uint32_t old)
@@ -145,7 +145,9 @@ static void walk_once(struct walk *w, struct cctx *top, struct family *f)
                 end = run_end(f, x);
                 continue;
             }
-            if (!w->skipped) sync_store_rel(&f->swept, 1u, swept);
+            /* Others pass by what is swept, and run callbacks then (C28): who sleeps below is woken before. */
+            if (w->wakes > 0) walk_cut(w, n);
+            if (!w->skipped && w->wakes == 0) sync_store_rel(&f->swept, node_mark(), swept);
             if (n == top) goto out;
             if (w->depth > 0 && w->leg[w->depth - 1]->node == n) {
                 if (w->drops == BATCH) walk_cut(w, n);          /* n is pinned: this cuts */
@@ -217,7 +219,7 @@ static void finish(struct thread *t, struct cctx *top, uint32_t old, enum cancel
     }
     if (w.leg != w.few) alloc_put(w.leg);
     if (where == CANCEL_HERE) callback_run_list(t, w.run);
-    else callback_hand_over(t, w.run);
+    else callback_hand_over(w.run);
 }
 
 /* ------------------------------------------------------------------------------------------------- the decision */
@@ -235,34 +237,36 @@ static uintptr_t claim(struct cctx *n, uintptr_t word, bool *mine)
     return c;
 }
 
-static bool cancel_word(struct thread *t, struct cctx *n, uintptr_t word, uint32_t reason, enum cancel_where where)
+/* Flips n: with the claim that stands if there is a word to claim with, else for the reason. */
+static uint32_t decide(struct cctx *n, uintptr_t word, uint32_t reason, bool *mine)
 {
-    uint32_t old;
-    bool won;
-    if (word == 0) {
-        old = done_flip(&n->state, reason);
-        won = !(old & DONE);
-    } else {
-        bool mine;
-        uintptr_t stands = claim(n, word, &mine);
-        uint32_t bits = CAUSED | ((stands & CAUSE_TAG) == CAUSE_DEADLINE ? (uint32_t)TIMEDOUT : 0);
-        old = done_flip(&n->state, bits);
-        won = mine && (!(old & DONE) || (old & CAUSED));        /* a helper may have flipped for us */
-        if (!mine && (word & CAUSE_TAG) == CAUSE_OWNED) alloc_put((void *)(word - CAUSE_OWNED));
-    }
-    if (done_sleepers(old)) done_wake(&n->state);               /* losers too: the winner may be stopped */
+    *mine = false;
+    if (word == 0) return done_flip(&n->state, reason);
+    uintptr_t stands = claim(n, word, mine);
+    return done_flip(&n->state, CAUSED | ((stands & CAUSE_TAG) == CAUSE_DEADLINE ? (uint32_t)TIMEDOUT : 0));
+}
+
+/* What follows a flip that found old, whoever won: the winner may be stopped. */
+static void spread(struct thread *t, struct cctx *n, uint32_t old, enum cancel_where where)
+{
+    if (unlikely(done_sleepers(old))) done_wake(&n->state);
     if (old & INNER) finish(t, n, old, where);
-    return won;
 }
 
 bool cancel_node(struct thread *t, struct cctx *n, const cctx_cause_t *cause, unsigned tag)
 {
-    return cancel_word(t, n, cause ? (uintptr_t)cause | tag : 0, 0, CANCEL_HERE);
+    bool mine;
+    uint32_t old = decide(n, cause ? (uintptr_t)cause | tag : 0, 0, &mine);
+    if (cause && !mine && tag == CAUSE_OWNED) alloc_put((void *)(uintptr_t)cause);
+    spread(t, n, old, CANCEL_HERE);
+    return cause ? mine && (!(old & DONE) || (old & CAUSED)) : !(old & DONE);   /* a helper may have flipped for us */
 }
 
 void cancel_deadline(struct thread *t, struct cctx *n)
 {
-    uintptr_t own = sync_load_acq(&n->cause, claim);
-    uintptr_t word = (own & CAUSE_TAG) == CAUSE_OWN ? own - CAUSE_OWN + CAUSE_DEADLINE : 0;
-    cancel_word(t, n, word, TIMEDOUT, CANCEL_HAND_OVER);
+    bool mine;
+    uintptr_t word = sync_load_acq(&n->cause, claim);
+    /* A cancel that has claimed is finished, not refuted: it may have taken the place of the deadline's own cause. */
+    if ((word & CAUSE_TAG) == CAUSE_OWN) word = word - CAUSE_OWN + CAUSE_DEADLINE;
+    spread(t, n, decide(n, word, TIMEDOUT, &mine), CANCEL_HAND_OVER);
 }

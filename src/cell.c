@@ -5,7 +5,7 @@
  * page and puts it on its shelf: a bit in the shelf's avail word. Whoever clears that bit holds the page again,
  * takes all its free cells by one exchange, and with the same exchange lets go of it. Whoever frees the last cell
  * marks the page whole on its shelf and tries to claim it, to free it; if the holder has not put it there yet,
- * the holder sees the mark after it has (handshake whole). Shelves are never freed: 512 bytes for 58 pages of
+ * the holder sees the mark after it has (edge mark: both changed the avail word, one after the other). Shelves are never freed: 512 bytes for 58 pages of
  * the widest moment, 1/460 of it. */
 #include "cell.h"
 #include "alloc.h"
@@ -13,7 +13,12 @@
 #define HELD    ((uint64_t)1)
 #define ALL     (((uint64_t)1 << CELL_END) - 1)
 
+#ifdef SYNC_RELACY
+#include "cell_model.h"         /* objects with constructors */
+enum { SHELF_PAGES = 2 };
+#else
 enum { SHELF_PAGES = 58 };
+#endif
 
 struct shelf {
     sync_ptr next;                  /* set before the push, then constant */
@@ -45,7 +50,7 @@ static void page_settle(struct page *p);
 static bool shelf_claim(struct shelf *s, unsigned i)
 {
     uint64_t bit = (uint64_t)1 << i;
-    if (!(sync_and_hs(&s->avail, ~bit, whole, b, none, shelf) & bit)) return false;
+    if (!(sync_and_acqrel(&s->avail, ~bit, mark, shelf) & bit)) return false;
     sync_add_relaxed(&stock, (uint32_t)-1, stat);
     return true;
 }
@@ -53,7 +58,7 @@ static bool shelf_claim(struct shelf *s, unsigned i)
 /* The page was seen whole by whoever freed its last cell; it may be gone by now, its place on the shelf is not. */
 static void shelf_reclaim(struct shelf *s, unsigned i)
 {
-    sync_or_hs(&s->whole, (uint64_t)1 << i, whole, b, page, none);
+    sync_or_acqrel(&s->whole, (uint64_t)1 << i, page, none);
     if (shelf_claim(s, i)) page_settle((struct page *)sync_load_relaxed(&s->page[i], owned));
 }
 
@@ -72,9 +77,9 @@ static void page_settle(struct page *p)
             alloc_put(p);
             return;
         }
-        sync_or_hs(&s->avail, bit, whole, a, shelf, none);
+        sync_or_acqrel(&s->avail, bit, shelf, mark);
         sync_add_relaxed(&stock, 1u, stat);
-        if (!(sync_load_hs(&s->whole, whole, a, none) & bit) || !shelf_claim(s, i)) return;
+        if (!(sync_load_relaxed(&s->whole, owned) & bit) || !shelf_claim(s, i)) return;
         p = (struct page *)sync_load_relaxed(&s->page[i], owned);
     } while (true);
 }

@@ -15,13 +15,18 @@
 
 #include "sync.h"
 
+#ifdef SYNC_RELACY
+enum { CELL_END = 4, MAGAZINE_SIZE = 4 };
+#else
+enum {
+    CELL_END = 63,              /* cell 0 is the page's header; what would be cell 63 is not whole */
+    MAGAZINE_SIZE = 64          /* with CELL_PAGE the constant per thread: 256 KiB, were each in a page of its own */
+};
+#endif
 enum {
     CELL_SIZE = 64,
     CELL_PAGE = 4096,           /* the alignment of a page, by which a cell finds it */
     CELL_PAGE_USABLE = 4080,    /* see alloc_get_aligned */
-    CELL_FIRST = 1,             /* cell 0 is the page's header */
-    CELL_END = 63,
-    MAGAZINE_SIZE = 256,        /* with CELL_SIZE the constant per thread: 16 KiB */
     MAGAZINE_HALF = MAGAZINE_SIZE / 2
 };
 

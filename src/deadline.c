@@ -34,7 +34,7 @@ static void timer_main(void)
         }
     }
 }
-static struct service timer_thread = {"cctx-timer", timer_main, {0}};
+static struct service timer_thread = {"cctx-timer", timer_main, {0}, {0}};
 
 static sync_u32 orphaned;       /* this process was forked off one that had deadlines armed */
 
@@ -54,12 +54,12 @@ static void setup(void)
 
 int deadline_arm(struct thread *t, struct cctx *n, int64_t now)
 {
-    sync_ptr *tslot;
+    sync_plain(sync_ptr *) tslot;
     pthread_once(&once, setup);
     if (!service_start(&timer_thread)) return EAGAIN;
     if (unlikely(sync_load_relaxed(&orphaned, hint))) sync_store_relaxed(&orphaned, 0u, hint);
     if (!timer_arm(&node_timer, t, (uintptr_t)n, now, sync_get(n->deadline), &tslot)) return ENOMEM;
-    sync_store_rel(&n->family, (uintptr_t)tslot | FAMILY_TIMER, family);
+    sync_store_rel(&n->family, (uintptr_t)sync_get(tslot) | FAMILY_TIMER, family);
     return 0;
 }
 
@@ -74,7 +74,7 @@ static struct cctx *deadline_origin(struct cctx *n)
 {
     int64_t d = sync_get(n->deadline);
     while (n && !node_tslot(n)) {
-        struct cctx *up = node_up(n);
+        struct cctx *up = node_owner(sync_get(n->parent));
         if (node_kind(n) == KIND_ANY) {         /* by the first parent that has the deadline */
             struct any *a = (struct any *)(void *)n;
             for (unsigned i = 0; i < a->legs && (!up || sync_get(up->deadline) != d); i++) {

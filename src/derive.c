@@ -6,10 +6,14 @@
 #include "deadline.h"
 #include <errno.h>
 
+#ifdef SYNC_RELACY
+#include "derive_model.h"       /* the roots, and objects with constructors */
+#else
 static struct cctx background = {
     .done = &node_never, .state = {(uint32_t)KIND_BACKGROUND << KIND_SHIFT}, .refs = {1}, .deadline = CCTX_NEVER};
 static struct cctx todo = {
     .done = &node_never, .state = {(uint32_t)KIND_TODO << KIND_SHIFT}, .refs = {1}, .deadline = CCTX_NEVER};
+#endif
 
 const cctx_t *cctx_background(void) { return &background; }
 const cctx_t *cctx_todo(void) { return &todo; }
@@ -29,7 +33,7 @@ static bool derive_admit(struct thread *t, uintptr_t word, struct cctx *parent, 
         node_ref(parent);
         if (!(sync_load_relaxed(&parent->state, hint) & VIA)) sync_or_acqrel(&parent->state, (uint32_t)VIA, none, none);
     }
-    if (likely(node_admit(t, p, word, slot))) return true;
+    if (likely(node_admit(t, p, word, slot) != NULL)) return true;
     if (parent != p) node_unref(t, parent);
     return false;
 }
@@ -150,21 +154,22 @@ const cctx_t *cctx_with_value(const cctx_t *ctx, const cctx_key_t *key, void *va
 
 /* ------------------------------------------------------------------------------------------------- the merge */
 
-/* Puts leg into a slot of p, the owner of parent. False without memory. */
-static bool derive_leg(struct thread *t, struct cctx *n, struct leg *leg, struct cctx *parent, struct cctx *p)
+/* Hangs n below one more parent: in a slot of its owner, or by a reference if that can never be done, is done already,
+ * or is the first parent's too. False without memory. */
+static bool derive_leg(struct thread *t, struct cctx *n, struct leg *leg, struct cctx *parent, struct cctx *known)
 {
+    struct cctx *p = node_owner(parent);
     leg->node = n;
     leg->parent = parent;
     sync_set(leg->slot, (sync_ptr *)NULL);
-    uint32_t s = sync_load_acq(&p->state, done);
-    if (!(s & DONE)) {
+    uint32_t s = p ? sync_load_acq(&p->state, done) : 0;
+    if (!p || p == known || (s & DONE)) {
+        node_ref(parent);
+    } else {
         if (!derive_admit(t, (uintptr_t)leg | SLOT_LEG, parent, p, &leg->slot)) return false;
         s = sync_load_hs(&p->state, attach, a, done);
-    } else {
-        node_ref(parent);               /* the cause is its, or an ancestor's of it */
     }
-    if (s & DONE)
-        cancel_node(t, n, cancel_cause(p), s & TIMEDOUT ? CAUSE_DEADLINE : CAUSE_BORROWED);
+    if (s & DONE) cancel_node(t, n, cancel_cause(p), s & TIMEDOUT ? CAUSE_DEADLINE : CAUSE_BORROWED);
     return true;
 }
 
@@ -179,7 +184,6 @@ cctx_t *cctx_with_any(const cctx_t *const parents[], size_t count)
     struct cctx *n = &a->node;
     struct thread *t = thread_begin();
     node_init(n, KIND_ANY, first, &n->state);
-    a->parents = (unsigned)count;
     for (size_t i = 1; i < count; i++) {
         node_check(parents[i], "cctx_with_any");
         int64_t d = sync_get(((struct cctx *)(uintptr_t)parents[i])->deadline);
@@ -189,16 +193,12 @@ cctx_t *cctx_with_any(const cctx_t *const parents[], size_t count)
         node_discard(t, n);
         n = NULL;
     }
-    for (size_t i = 1; n && i < count; i++) {
-        struct cctx *parent = (struct cctx *)(uintptr_t)parents[i], *p = node_owner(parent);
-        if (!p || p == node_owner(first)) continue;
-        if (sync_load_acq(&n->state, done) & DONE) break;       /* the first that is done has decided */
-        if (derive_leg(t, n, &a->leg[a->legs], parent, p)) {
-            a->legs++;
-        } else {
-            node_unref(t, n);           /* leaves each slot it is in */
-            n = NULL;
-        }
+    for (; n && a->legs < count - 1; a->legs++) {
+        struct cctx *parent = (struct cctx *)(uintptr_t)parents[a->legs + 1];
+        if (derive_leg(t, n, &a->leg[a->legs], parent, node_owner(first))) continue;
+        node_unref(t, n);               /* leaves each slot it is in */
+        n = NULL;
+        break;
     }
     thread_end(t);
     return n ? n : fail(ENOMEM);

@@ -1,6 +1,7 @@
 /* Layer 4, mechanism. done: a one-shot event word with waiters; knows nothing of contexts.
  * SPDX-License-Identifier: BSD-2-Clause */
 #include "done.h"
+#include "clock.h"
 #include "futex.h"
 
 #ifdef SYNC_RELACY
@@ -43,6 +44,7 @@ static void waiter_leave(sync_u32 *word)
 
 bool done_wait(sync_u32 *word, int64_t until)
 {
+    if (until != INT64_MAX && clock_now() >= until) return (sync_load_acq(word, done) & DONE) != 0;
     for (int i = 0; i < SPINS; i++) {
         if (sync_load_acq(word, done) & DONE) return true;
         spin_pause();

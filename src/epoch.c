@@ -41,8 +41,7 @@ static char grace;
 
 enum {
     RESERVE = 8,                /* records for calls that can get none of their own */
-    POLL_EVERY = 64,            /* retirements between two polls … */
-    POLL_EVERY_MANY = 512,      /* … with more than MANY records, since a poll reads them all */
+    POLL_EVERY_MANY = 512,      /* in place of EPOCH_HEAVY with more than MANY records: a poll reads them all */
     MANY = 256
 };
 
@@ -126,7 +125,9 @@ static void thread_exit(void *arg)
     record_release(r);
 }
 
-/* The child of a fork has one thread: the records of all others are nobody's, and no section of theirs is open. */
+/* The child of a fork has one thread: the records of all others are nobody's, and no section of theirs is open. Their
+ * magazines and lists may have been in the middle of a change, so what is in them is given up: a constant per thread
+ * that died, and what it had retired. */
 static void forked(void)
 {
     generation++;
@@ -134,6 +135,10 @@ static void forked(void)
     for (struct record *r = (struct record *)sync_load_acq(&records, record); r; r = r->next) {
         if (r == mine) continue;
         r->ck.active = 0;
+        for (unsigned i = 0; i < CK_EPOCH_LENGTH; i++) ck_stack_init(&r->ck.pending[i]);
+        sync_store_relaxed(&r->limbo, 0u, owned);
+        r->thread.cells.count = 0;
+        r->thread.retired = 0;
         r->thread.inside = false;
         r->thread.transient = 0;
         sync_store_rel(&r->in_use, 0u, record);
@@ -191,7 +196,7 @@ void epoch_leave(struct thread *t)
     t->inside = false;
 }
 
-void epoch_retire(struct thread *t, struct epoch_link *link, void (*reclaim)(struct epoch_link *link))
+void epoch_retire(struct thread *t, struct epoch_link *link, void (*reclaim)(struct epoch_link *link), unsigned weight)
 {
     struct record *r = record_of(t);
     sync_store_relaxed(&r->limbo, sync_load_relaxed(&r->limbo, stat) + 1, stat);
@@ -199,8 +204,8 @@ void epoch_retire(struct thread *t, struct epoch_link *link, void (*reclaim)(str
     ck_pr_fence_memory();
 #endif
     ck_epoch_call(&r->ck, (ck_epoch_entry_t *)(void *)link, (ck_epoch_cb_t *)(void (*)(void))reclaim);
-    if (++t->retired >= (sync_load_relaxed(&record_count, stat) > MANY ? POLL_EVERY_MANY : POLL_EVERY) && !t->inside)
-        epoch_poll(t);
+    t->retired += weight;
+    if (t->retired >= (sync_load_relaxed(&record_count, stat) > MANY ? POLL_EVERY_MANY : EPOCH_HEAVY)) epoch_poll(t);
 }
 
 /* The caller owns r. */

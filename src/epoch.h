@@ -6,8 +6,8 @@
  *
  *   E1  What is retired is reclaimed after each section that was open at the retirement has been left.
  *   E2  Retiring allocates nothing and cannot fail.
- *   E3  Nothing retired is lost when its thread exits or another process image forks off: the record and its
- *       limbo pass to the next thread that polls.
+ *   E3  Nothing retired is lost when its thread exits: the record and its limbo pass to the next thread that polls.
+ *       (In the child of a fork, what the parent's other threads had retired is given up.)
  *   E4  Sections do not nest, and hold no system call, no user code and no allocation. */
 #ifndef CCTXI_EPOCH_H
 #define CCTXI_EPOCH_H
@@ -22,7 +22,7 @@ struct epoch_link {
 
 struct thread {                 /* what the library keeps per thread; recycled, never freed */
     struct magazine cells;
-    unsigned ordinal;           /* 0, 1, …: picks a stripe. Constant */
+    unsigned ordinal;           /* 0, 1, …: picks a stripe. Its thread may move on to the next */
     unsigned transient;         /* calls in progress on a record that is taken for one call; else 0 */
     unsigned retired;           /* since the last poll */
     bool inside;                /* in a section */
@@ -53,8 +53,10 @@ void epoch_enter(struct thread *t);
 void epoch_leave(struct thread *t);
 
 /* Hands link's object to reclaim(link) after a grace period, on whatever thread polls then, outside sections.
- * The object is unreachable for new sections: the last unlink was a locked read-modify-write. */
-void epoch_retire(struct thread *t, struct epoch_link *link, void (*reclaim)(struct epoch_link *link));
+ * The object is unreachable for new sections: the last unlink was a locked read-modify-write. weight is how many
+ * small objects it counts for: once EPOCH_HEAVY is retired, the thread polls. Outside sections. */
+enum { EPOCH_HEAVY = 64 };
+void epoch_retire(struct thread *t, struct epoch_link *link, void (*reclaim)(struct epoch_link *link), unsigned weight);
 
 /* Reclaims what can be reclaimed now; else it happens once in 64 retirements. Outside sections. */
 void epoch_poll(struct thread *t);

@@ -1,8 +1,10 @@
-/* Layer 1, machine. futex: park on a word until it changes or a time comes; wake.
+/* Layer 2, machine. futex: park on a word until it changes or a time comes; wake.
  * SPDX-License-Identifier: BSD-2-Clause */
 #include "futex.h"
+#include "clock.h"
 #include <errno.h>
 #include <linux/futex.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -13,6 +15,14 @@ static long futex(sync_u32 *word, int op, uint32_t value, const struct timespec 
     return syscall(SYS_futex, &word->raw, op | FUTEX_PRIVATE_FLAG, value, until, NULL, FUTEX_BITSET_MATCH_ANY);
 }
 
+/* True: the time has not come. Times before 0 have passed; the kernel refuses them. */
+static bool futex_wait_until(sync_u32 *word, uint32_t seen, int64_t until)
+{
+    int64_t at = until > 0 ? until : 0;
+    struct timespec t = {.tv_sec = (time_t)(at / 1000000000), .tv_nsec = (long)(at % 1000000000)};
+    return futex(word, FUTEX_WAIT_BITSET, seen, &t) == 0 || errno != ETIMEDOUT;
+}
+
 bool futex_wait(sync_u32 *word, uint32_t seen, int64_t until)
 {
     int saved = errno;
@@ -20,10 +30,9 @@ bool futex_wait(sync_u32 *word, uint32_t seen, int64_t until)
     if (until == INT64_MAX) {
         futex(word, FUTEX_WAIT_BITSET, seen, NULL);
     } else {
-        /* The kernel refuses negative times; what is negative has passed. */
-        int64_t at = until > 0 ? until : 0;
-        struct timespec t = {.tv_sec = (time_t)(at / 1000000000), .tv_nsec = (long)(at % 1000000000)};
-        in_time = futex(word, FUTEX_WAIT_BITSET, seen, &t) == 0 || errno != ETIMEDOUT;
+        int slack = prctl(PR_GET_TIMERSLACK, 0UL, 0UL, 0UL, 0UL);
+        in_time = futex_wait_until(word, seen, time_add(until, slack > 0 ? -(int64_t)slack : 0)) ||
+                  (clock_now() < until && futex_wait_until(word, seen, until));
     }
     errno = saved;
     return in_time;

@@ -36,8 +36,8 @@ void cctx_close(cctx_t *ctx)
     node_check(ctx, "cctx_close");
     struct thread *t = thread_begin();
     /* The last handle of a leaf: nobody can see it done any more, so the flip would be for nobody. */
-    uint32_t s = sync_load_relaxed(&ctx->state, hint);
-    bool unseen = !(s & (INNER | EXPOSED)) && sync_load_acq(&ctx->refs, last_ref) == 1;
+    bool unseen = sync_load_acq(&ctx->refs, last_ref) == 1 &&      /* first: it orders what other handles did */
+                  !(sync_load_relaxed(&ctx->state, owned) & (INNER | EXPOSED));
     if (!unseen && can_cancel(ctx, "cctx_close")) cancel_node(t, ctx, NULL, CAUSE_BORROWED);
     node_unref(t, ctx);
     thread_end(t);
@@ -75,12 +75,12 @@ static cctx_cause_t *cause_format(int code, const char *format, va_list args)
 
 bool cctx_cancel_causef(cctx_t *ctx, int code, const char *format, ...)
 {
-    if (!can_cancel(ctx, "cctx_cancel_causef") || !format) return false;
+    if (!can_cancel(ctx, "cctx_cancel_causef")) return false;
     struct thread *t = thread_begin();
     va_list args;
     va_start(args, format);
     int saved = errno;
-    cctx_cause_t *cause = sync_load_acq(&ctx->state, done) & DONE ? NULL : cause_format(code, format, args);
+    cctx_cause_t *cause = sync_load_acq(&ctx->state, done) & DONE ? NULL : cause_format(code, format ? format : "", args);
     errno = saved;
     va_end(args);
     bool won = cause ? cancel_node(t, ctx, cause, CAUSE_OWNED) : cancel_node(t, ctx, &out_of_memory, CAUSE_BORROWED);

@@ -29,7 +29,8 @@ static struct family *family_new(struct thread *t)
     sync_init(&f->hooks, (uintptr_t)0);
     f->link = NULL;
     f->tslot = NULL;
-    sync_init(&f->swept, 0u);
+    sync_init(&f->swept, (uint16_t)0);
+    sync_init(&f->queued, (uint16_t)0);
     sync_init(&f->misses, 0u);
     return f;
 }
@@ -89,7 +90,7 @@ static struct roster *roster_make(sync_ptr *word, struct family *f)
     uintptr_t first = sync_load_acq(word, chunk);
     struct roster *made;
     if (!first) {
-        made = roster_new(1, NULL, NULL);
+        made = roster_new(1, NULL, NULL, NULL);
         if (!made) return NULL;
         if (sync_cas_hs(word, &first, (uintptr_t)made, attach, a, chunk, chunk)) return made;
         roster_free(made);
@@ -98,7 +99,7 @@ static struct roster *roster_make(sync_ptr *word, struct family *f)
     uintptr_t wider = sync_load_acq(&r->wider, chunk);
     if (wider) return (struct roster *)wider;
     if (likely(sync_load_relaxed(&f->misses, hint) < 4)) return r;
-    made = roster_new(roster_width(), NULL, NULL);
+    made = roster_new(roster_width(), NULL, NULL, r);
     if (!made) return r;
     if (sync_cas_hs(&r->wider, &wider, (uintptr_t)made, attach, a, chunk, chunk)) return made;
     roster_free(made);
@@ -107,8 +108,8 @@ static struct roster *roster_make(sync_ptr *word, struct family *f)
 
 /* Fills one of the inline slots, or one of the roster's. Once many threads fill them, the inline ones would be one
  * line that all of them write. */
-static bool slot_fill(struct thread *t, struct family *f, sync_ptr *slot, unsigned slots, sync_ptr *roster,
-                      uintptr_t word, sync_plain(sync_ptr *) *place)
+static sync_ptr *slot_fill(struct thread *t, struct family *f, sync_ptr *slot, unsigned slots, sync_ptr *roster,
+                           uintptr_t word, sync_plain(sync_ptr *) *place)
 {
     unsigned misses = 0;
     bool crowd = sync_load_relaxed(&f->misses, hint) >= 4;
@@ -116,12 +117,15 @@ static bool slot_fill(struct thread *t, struct family *f, sync_ptr *slot, unsign
         uintptr_t none = 0;
         if (sync_load_relaxed(&slot[i], hint) != 0) continue;
         sync_set(*place, &slot[i]);
-        if (likely(sync_cas_hs(&slot[i], &none, word, attach, a, slot, empty))) return true;
+        if (likely(sync_cas_hs(&slot[i], &none, word, attach, a, slot, empty))) return &slot[i];
         misses++;
     }
     struct roster *r = roster_make(roster, f);
-    bool added = r && roster_add(r, t->ordinal, word, place, &misses);
-    if (unlikely(misses > 0 && !crowd)) sync_add_relaxed(&f->misses, misses, hint);
+    sync_ptr *added = r ? roster_add(r, t->ordinal, word, place, &misses) : NULL;
+    if (unlikely(misses > 0)) {
+        if (crowd) t->ordinal++;        /* another thread takes from the same stripe: move on */
+        else sync_add_relaxed(&f->misses, misses, hint);
+    }
     return added;
 }
 
@@ -131,16 +135,16 @@ static struct family *family_enter(struct thread *t, struct cctx *p)
     return family_make(t, p);
 }
 
-bool node_admit(struct thread *t, struct cctx *p, uintptr_t word, sync_plain(sync_ptr *) *place)
+sync_ptr *node_admit(struct thread *t, struct cctx *p, uintptr_t word, sync_plain(sync_ptr *) *place)
 {
     struct family *f = family_enter(t, p);
-    return f && slot_fill(t, f, f->kid, 2, &f->roster, word, place);
+    return f ? slot_fill(t, f, f->kid, 2, &f->roster, word, place) : NULL;
 }
 
-bool node_admit_hook(struct thread *t, struct cctx *p, uintptr_t word, sync_plain(sync_ptr *) *place)
+sync_ptr *node_admit_hook(struct thread *t, struct cctx *p, uintptr_t word, sync_plain(sync_ptr *) *place)
 {
     struct family *f = family_enter(t, p);
-    return f && slot_fill(t, f, &f->hook, 1, &f->hooks, word, place);
+    return f ? slot_fill(t, f, &f->hook, 1, &f->hooks, word, place) : NULL;
 }
 
 void node_vacate(struct cctx *p, sync_ptr *slot)
@@ -177,7 +181,7 @@ bool node_try_pin(struct cctx *n)
 {
     uint32_t r = sync_load_relaxed(&n->refs, cas_seed);
     while (r & ~REFS_CLOSED)
-        if (sync_cas_acqrel(&n->refs, &r, r + 1, none, pin)) return true;
+        if (sync_cas_relaxed(&n->refs, &r, r + 1, owned)) return true;
     return false;
 }
 
@@ -276,8 +280,13 @@ static void node_free(struct thread *t, struct cctx *n)
 #else
     struct epoch_link *link = (struct epoch_link *)(void *)&n->values;
 #endif
-    if (published) epoch_retire(t, link, node_reclaim);
-    else node_reclaim(link);
+    if (!published) {
+        node_reclaim(link);
+        return;
+    }
+    struct family *f = node_family(n);
+    bool heavy = f && (sync_load_relaxed(&f->roster, owned) || sync_load_relaxed(&f->hooks, owned));
+    epoch_retire(t, link, node_reclaim, heavy ? EPOCH_HEAVY : 1);
 }
 
 static void node_bury(struct thread *t, struct graves *g)

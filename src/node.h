@@ -18,7 +18,7 @@
  *   I7  count(refs) = 0: dead; a dead node gets no reference, no pin, no occupant.
  *   I10 No pointer that was read in a section is used after it, unless pinned in it.
  *   I11 Between a flip and its wake the waker holds a reference or a pin on the node.
- *   I13 QUEUED: one thread alone has the node on a run list, pinned, or has run it; it alone uses link.
+ *   I13 queued: one thread alone has the node on a run list, pinned, or has run it; it alone uses link.
  *   I16 A timer slot is emptied by its node's death alone. */
 #ifndef CCTXI_NODE_H
 #define CCTXI_NODE_H
@@ -34,13 +34,11 @@
  *   CAUSED     the cause is in this node's cause word; set by the flip.
  *   INHERITED  the cause is up(n)'s; set by the flip. Neither: the library's constant for the reason.
  *   INNER      legal with empty slots; illegal to be clear while a child or callback slot is occupied.
- *   QUEUED     I13; set once, after DONE.
  *   VIA        on a value context: a node in a slot came through it, so a walker may pass over it. */
 enum {
     CAUSED = 1u << 2,
     INHERITED = 1u << 3,
     INNER = 1u << 5,
-    QUEUED = 1u << 6,
     VIA = 1u << 8,
     KIND_SHIFT = 12,
     KIND_MASK = 15u << KIND_SHIFT
@@ -80,7 +78,8 @@ struct family {                 /* a second cell, for nodes with children or cal
     sync_ptr hooks;
     sync_plain(struct cctx *) link;     /* of a run list; I13 */
     sync_plain(sync_ptr *) tslot;       /* the timer slot. Constant */
-    sync_u32 swept;             /* 1: every descendant derived before the node's DONE is done */
+    sync_u16 swept;             /* the process's mark: every descendant derived before the node's DONE is done */
+    sync_u16 queued;            /* the process's mark: I13. Set once, after DONE */
     sync_u32 misses;            /* races lost for a slot: a hint when to widen */
 };
 
@@ -91,7 +90,7 @@ struct leg {                    /* how a merged node hangs below a parent that i
 };
 struct any {                    /* the memory of a merged node */
     struct cctx node;
-    unsigned parents, legs;     /* as given; those that can be done, but for the first */
+    unsigned legs;              /* one for each parent but the first */
 #ifdef SYNC_RELACY
     struct leg leg[2];
 #else
@@ -121,7 +120,10 @@ static inline struct cctx *node_owner(const struct cctx *n)
     return word == &node_never ? NULL : container_of(word, struct cctx, state);
 }
 /* The node whose slot n is in. */
-static inline struct cctx *node_up(struct cctx *n) { return node_owner(sync_get(n->parent)); }
+static inline struct cctx *node_up(struct cctx *n)
+{
+    return container_of(sync_get(sync_get(n->parent)->done), struct cctx, state);
+}
 
 static inline struct family *node_family(struct cctx *n)
 {
@@ -131,6 +133,10 @@ static inline struct family *node_family(struct cctx *n)
 /* Its slot in the timer, or NULL: not armed. By a thread that has a reference to n or to a descendant. */
 sync_ptr *node_tslot(struct cctx *n);
 
+/* What swept and queued hold once they are set. In the child of a fork the parent's marks do not count: the threads
+ * that were in the middle of a walk or of callbacks are gone (contract, C23). */
+static inline uint16_t node_mark(void) { return (uint16_t)(thread_generation() % UINT16_MAX + 1); }
+
 /* A context of kind below parent, with one reference, in no slot yet; NULL without memory. */
 struct cctx *node_new(struct thread *t, enum node_kind kind, struct cctx *parent);
 /* Sets the fields of memory that a room has made for a kind of its own. */
@@ -138,9 +144,9 @@ void node_init(struct cctx *n, enum node_kind kind, struct cctx *parent, sync_u3
 
 /* Puts a word into a child slot of p, or a callback slot. The caller has a reference to p or to a context that pins
  * it. *place is set before the slot is. Ordering: edge slot, side A put of the handshake attach: the caller
- * looks at p's state next. false without memory: nothing has changed. */
-bool node_admit(struct thread *t, struct cctx *p, uintptr_t word, sync_plain(sync_ptr *) *place);
-bool node_admit_hook(struct thread *t, struct cctx *p, uintptr_t word, sync_plain(sync_ptr *) *place);
+ * looks at p's state next. The slot, or NULL without memory: nothing has changed. */
+sync_ptr *node_admit(struct thread *t, struct cctx *p, uintptr_t word, sync_plain(sync_ptr *) *place);
+sync_ptr *node_admit_hook(struct thread *t, struct cctx *p, uintptr_t word, sync_plain(sync_ptr *) *place);
 /* Tells that a slot of p is about to be emptied. */
 void node_vacate(struct cctx *p, sync_ptr *slot);
 
@@ -151,7 +157,8 @@ sync_ptr *node_next_hook(struct family *f, sync_ptr *slot);
 
 /* References. Roots have none. */
 void node_ref(struct cctx *n);
-/* In a section, or with anything else that keeps n's memory: a reference, or false, n is dead. */
+/* In a section, or with anything else that keeps n's memory: a reference, or false, n is dead. Orders nothing: what
+ * led to n did, and what follows is ordered by last_ref. */
 bool node_try_pin(struct cctx *n);
 /* Drops a reference, a pin, or the count of an occupant that was tagged, and buries what dies of it: no recursion.
  * Runs key->destroy. Outside sections. */

@@ -36,10 +36,14 @@ static struct piece print_piece(struct cctx *n, int64_t now)
     case KIND_WITHOUT: snprintf(p.head, PIECE, ".WithoutCancel"); break;
     case KIND_CANCEL: snprintf(p.head, PIECE, ".WithCancel"); break;
     case KIND_DEADLINE:
+        if (sync_get(n->deadline) == CCTX_NEVER) {
+            snprintf(p.head, PIECE, ".WithDeadline(never)");
+            break;
+        }
         print_seconds(seconds, sizeof seconds, time_add(sync_get(n->deadline), -now));
         snprintf(p.head, PIECE, ".WithDeadline(%ss)", seconds);
         break;
-    case KIND_ANY: snprintf(p.head, PIECE, ".WithAny(%u)", ((struct any *)(void *)n)->parents); break;
+    case KIND_ANY: snprintf(p.head, PIECE, ".WithAny(%u)", ((struct any *)(void *)n)->legs + 1); break;
     case KIND_VALUE: {
         const char *name = ((struct value *)(void *)n)->key->name;
         snprintf(p.head, PIECE, ".WithValue(");

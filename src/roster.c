@@ -2,6 +2,7 @@
  * SPDX-License-Identifier: BSD-2-Clause */
 #include "roster.h"
 #include "alloc.h"
+#include <errno.h>
 #include <unistd.h>
 
 #ifdef SYNC_RELACY
@@ -20,17 +21,23 @@ static void roster_dealloc(struct roster *r) { alloc_put(r); }
 
 unsigned roster_width(void)
 {
+    static sync_u32 width;              /* 0: not asked yet; asking reads files */
+    unsigned n = sync_load_relaxed(&width, stat);
+    if (n > 0) return n;
+    int saved = errno;
     long cpus = sysconf(_SC_NPROCESSORS_CONF);
-    unsigned n = 2;
-    while (n < ROSTER_STRIPES_MAX && (long)n < cpus) n *= 2;
+    errno = saved;
+    for (n = 2; n < ROSTER_STRIPES_MAX && (long)n < cpus;) n *= 2;
+    sync_store_relaxed(&width, n, stat);
     return n;
 }
 
-struct roster *roster_new(unsigned stripes, bool (*enter)(void *, struct chunk *), void *arg)
+struct roster *roster_new(unsigned stripes, bool (*enter)(void *, struct chunk *), void *arg, struct roster *narrower)
 {
     struct roster *r = roster_alloc(stripes);
     if (!r) return NULL;
     sync_set(r->stripes, stripes);
+    sync_set(r->narrower, narrower);
     r->enter = enter;
     r->arg = arg;
     for (unsigned i = 0; i < stripes; i++) {
@@ -90,8 +97,33 @@ static sync_ptr *chunk_add(struct chunk *k, uintptr_t word, sync_plain(sync_ptr 
     }
 }
 
+/* Declares k full. What was emptied before nobody has told of, so it is looked at once more. */
+static void chunk_fill_up(struct chunk *k)
+{
+    uint32_t live = CHUNK_LIVE, full = CHUNK_FULL;
+    if (sync_cas_relaxed(&k->fill, &live, (uint32_t)CHUNK_FULL, hint) && chunk_look(k) != 0 &&
+        sync_cas_relaxed(&k->fill, &full, (uint32_t)CHUNK_HOLE, hint))
+        sync_add_relaxed(&sync_get(k->stripe)->holes, 1u, stat);
+}
+
+/* Leaves k, from which no stripe takes slots any more, where a search finds it. */
+static void chunk_leave(struct chunk *k)
+{
+    uint32_t live = CHUNK_LIVE;
+    if (sync_cas_relaxed(&k->fill, &live, (uint32_t)CHUNK_HOLE, hint)) sync_add_relaxed(&sync_get(k->stripe)->holes, 1u, stat);
+}
+
+/* s takes slots from k in place of the exhausted one, unless another thread was first. Whichever of them is not taken
+ * from any more must not stay LIVE: no search would find its empty slots. */
+static void stripe_go_on(struct stripe *s, struct chunk *exhausted, struct chunk *k)
+{
+    uintptr_t old = (uintptr_t)exhausted;
+    if (!sync_cas_acqrel(&s->live, &old, (uintptr_t)k, chunk, none)) chunk_leave(k);
+    else if (exhausted && exhausted != k) chunk_leave(exhausted);       /* claimed again after it was declared full */
+}
+
 /* A chunk with word in its first slot, pushed on s. */
-static sync_ptr *chunk_push(struct stripe *s, uintptr_t word, sync_plain(sync_ptr *) *place)
+static sync_ptr *chunk_push(struct stripe *s, struct chunk *exhausted, uintptr_t word, sync_plain(sync_ptr *) *place)
 {
     struct roster *r = sync_get(s->roster);
     struct chunk *k = chunk_new();
@@ -108,7 +140,7 @@ static sync_ptr *chunk_push(struct stripe *s, uintptr_t word, sync_plain(sync_pt
     do sync_store_relaxed(&k->next, head, unpublished);
     while (!sync_cas_hs2(&s->head, &head, (uintptr_t)k, attach, arm, a, chunk, none));
     sync_add_relaxed(&s->chunks, 1u, stat);
-    sync_store_rel(&s->live, (uintptr_t)k, chunk);
+    stripe_go_on(s, exhausted, k);
     return &k->slot[0];
 }
 
@@ -132,40 +164,42 @@ static struct chunk *stripe_hole(struct stripe *s)
     return NULL;
 }
 
-/* A chunk to go on with in place of the exhausted one, or NULL: then one is to be added (R3). */
-static struct chunk *roster_hole(struct roster *r, struct stripe *own)
+/* A chunk to go on with in place of the exhausted one, from own's stripe, from others, from the rosters before; or
+ * NULL: then one is to be added (R3). */
+static struct chunk *roster_hole(struct roster *widest, struct stripe *own)
 {
-    unsigned n = sync_get(r->stripes);
     uint64_t holes = 0, chunks = 0;
-    for (unsigned i = 0; i < n; i++) {
-        holes += sync_load_relaxed(&r->stripe[i].holes, stat);
-        chunks += sync_load_relaxed(&r->stripe[i].chunks, stat);
-    }
+    for (struct roster *r = widest; r; r = sync_get(r->narrower))
+        for (unsigned i = 0; i < sync_get(r->stripes); i++) {
+            holes += sync_load_relaxed(&r->stripe[i].holes, stat);
+            chunks += sync_load_relaxed(&r->stripe[i].chunks, stat);
+        }
     if (8 * holes < chunks || holes == 0) return NULL;
-    struct chunk *k = NULL;
-    for (unsigned i = 0; i < n && !k; i++) k = stripe_hole(&r->stripe[(sync_get(own->index) + i) & (n - 1)]);
-    return k;
+    for (struct roster *r = widest; r; r = sync_get(r->narrower)) {
+        unsigned n = sync_get(r->stripes), from = r == widest ? sync_get(own->index) : 0;
+        for (unsigned i = 0; i < n; i++) {
+            struct chunk *k = stripe_hole(&r->stripe[(from + i) & (n - 1)]);
+            if (k) return k;
+        }
+    }
+    return NULL;
 }
 
 sync_ptr *roster_add(struct roster *r, unsigned ordinal, uintptr_t word, sync_plain(sync_ptr *) *place,
                      unsigned *misses)
 {
     struct stripe *s = &r->stripe[ordinal & (sync_get(r->stripes) - 1)];
-    struct chunk *k = (struct chunk *)sync_load_acq(&s->live, chunk);
-    while (k) {
+    struct chunk *k, *next;
+    while ((k = (struct chunk *)sync_load_acq(&s->live, chunk)) != NULL) {
         sync_ptr *x = chunk_add(k, word, place, misses);
         if (likely(x != NULL)) return x;
-        uint32_t live = CHUNK_LIVE;
-        sync_cas_relaxed(&k->fill, &live, (uint32_t)CHUNK_FULL, hint);
-        struct chunk *now = (struct chunk *)sync_load_acq(&s->live, chunk);
-        if (now != k) {         /* another thread went on already */
-            k = now;
-            continue;
-        }
-        k = roster_hole(r, s);
-        if (k) sync_store_rel(&s->live, (uintptr_t)k, chunk);
+        chunk_fill_up(k);
+        if ((struct chunk *)sync_load_acq(&s->live, chunk) != k) continue;      /* another thread went on already */
+        next = roster_hole(r, s);
+        if (!next) break;
+        stripe_go_on(s, k, next);
     }
-    return chunk_push(s, word, place);
+    return chunk_push(s, k, word, place);
 }
 
 void roster_vacate(sync_ptr *slot)

@@ -24,6 +24,7 @@ enum {
     SLOT_TAG = 1,               /* the owner is closed and counts this occupant */
     SLOT_LEG = 2,               /* the occupant is a leg of a merged node, not a child */
     SLOT_FRESH = 2,             /* in the timer: not in the index yet */
+    SLOT_SEEN = 4,              /* in the timer: the role has met an entry for it in this pass */
     SLOT_MASK = 7
 };
 
@@ -56,6 +57,7 @@ struct stripe {                 /* a line of its own */
 struct roster {
     sync_ptr wider;             /* 0, or the roster that new occupants go to. Set once */
     sync_plain(unsigned) stripes;       /* a power of two */
+    sync_plain(struct roster *) narrower;       /* the one before: its holes are filled first. Constant */
     /* Called on a new chunk before it is pushed; false refuses it. NULL: nothing to do. */
     bool (*enter)(void *arg, struct chunk *k);
     void *arg;
@@ -66,7 +68,7 @@ struct roster {
 #endif
 };
 
-struct roster *roster_new(unsigned stripes, bool (*enter)(void *, struct chunk *), void *arg);
+struct roster *roster_new(unsigned stripes, bool (*enter)(void *, struct chunk *), void *arg, struct roster *narrower);
 /* Frees r, those that follow it, and their chunks. The caller is the last. */
 void roster_free(struct roster *r);
 /* How many stripes suit this machine: a power of two, at least 2. */

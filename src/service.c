@@ -5,11 +5,11 @@
 #include <pthread.h>
 #include <signal.h>
 
-enum { NONE, MADE };
-
 static void *service_main(void *arg)
 {
     struct service *s = (struct service *)arg;
+    uint32_t free = 0;
+    if (!sync_cas_acqrel(&s->taken, &free, 1u, service, service)) return NULL;
     pthread_setname_np(pthread_self(), s->name);
     s->main();
     return NULL;
@@ -30,16 +30,20 @@ static bool service_create(struct service *s)
     return failed == 0;
 }
 
+/* Several threads that find none make one each, of which the first that runs takes the role and the others end: so
+ * nobody counts on a thread that somebody else then fails to make. */
 bool service_start(struct service *s)
 {
-    uint32_t none = NONE;
-    if (likely(sync_load_acq(&s->state, service) == MADE)) return true;
-    if (!sync_cas_acqrel(&s->state, &none, (uint32_t)MADE, service, service)) return true;
+    if (likely(sync_load_acq(&s->made, service) != 0)) return true;
     int saved = errno;
     bool made = service_create(s);
     errno = saved;
-    if (!made) sync_store_rel(&s->state, (uint32_t)NONE, service);
+    if (made) sync_store_rel(&s->made, 1u, service);
     return made;
 }
 
-void service_forked(struct service *s) { sync_store_rel(&s->state, (uint32_t)NONE, service); }
+void service_forked(struct service *s)
+{
+    sync_store_rel(&s->taken, 0u, service);
+    sync_store_rel(&s->made, 0u, service);
+}

@@ -11,7 +11,7 @@
 struct service {
     const char *name;           /* as ps shows it; at most 15 bytes */
     void (*main)(void);         /* does not return */
-    sync_u32 state;
+    sync_u32 made, taken;       /* a thread was made; the role is a thread's */
 };
 
 /* True if the thread runs or is being made; false if it could not be made. Lock-free but for pthread_create. */

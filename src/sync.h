@@ -44,9 +44,6 @@
  * last_ref  each drop of a reference, close's count -> the drop that reaches zero
  *           carries    each use of the node
  *           if weaker  it is freed in use
- * pin       (the same words) -> the CAS of a try_pin
- *           carries    that the node was alive, and its fields
- *           if weaker  a pin on a dead node
  * family    the CAS that gives a node its family -> walk, attach, stop
  *           carries    the zeroed slots
  *           if weaker  slots are read before they were zeroed
@@ -80,12 +77,15 @@
  * shelf     a page put on its shelf -> the claim of that page
  *           carries    the page's place
  *           if weaker  a page is entered that is not filled in
+ * mark      a claim on a shelf that found nothing -> the holder that puts the page there
+ *           carries    the mark that the page is whole
+ *           if weaker  a page with nothing in use that nobody frees
  * service   a service thread's state -> the one that starts or asks for it
  *           carries    what the fork handler reset
  *           if weaker  a new thread works with the old one's index */
 #define SYNC_EDGES(E) \
-    E(claim) E(done) E(slot) E(swept) E(empty) E(last_ref) E(pin) E(family) E(chunk) E(hook_run) \
-    E(hook_end) E(directory) E(drain_at) E(bell) E(queue) E(record) E(page) E(shelf) E(service)
+    E(claim) E(done) E(slot) E(swept) E(empty) E(last_ref) E(family) E(chunk) E(hook_run) \
+    E(hook_end) E(directory) E(drain_at) E(bell) E(queue) E(record) E(page) E(shelf) E(mark) E(service)
 
 /* Handshakes: two sides, each puts one thing and then gets the other's; seq_cst on all four, so that not both
  * get the old value.
@@ -100,20 +100,14 @@
  *           B put  the drain's clearing of dirty
  *           B get  the drain's look at the slots
  *           both old: an armed deadline without a dirty bit
- * doze      A put  the dirty bit (or the load that found it set)
+ * doze      A put  the dirty bit (or the load that found it set), a lowered next_drain, a new directory
  *           A get  next_wake
  *           B put  the raised next_wake
- *           B get  the second look at dirty
+ *           B get  the second look at directories, dirty and next_drain
  *           both old: an earlier deadline is slept through
- * whole     A put  a page put on its shelf
- *           A get  the shelf's mark that the page is whole again
- *           B put  that mark
- *           B get  the claim of the page on its shelf
- *           both old: a page with nothing in use that nobody frees
- *
  * No handshakes, since both sides are one word: waiter count, EXPOSED, INNER and DONE; claim and stop of a
  * callback. */
-#define SYNC_HANDSHAKES(H) H(attach) H(arm) H(doze) H(whole)
+#define SYNC_HANDSHAKES(H) H(attach) H(arm) H(doze)
 
 enum sync_half {
 #define E(n) SYNC_rel_##n, SYNC_acq_##n,
@@ -132,19 +126,7 @@ enum sync_reason {
 #define SYNC_WHY(why) (SYNC_acq_none + 0 * (int)SYNC_relaxed_##why)
 
 #if defined SYNC_RELACY /* ------------------------------------------------------------------------ relacy */
-#include <relacy/relacy.hpp>
-typedef rl::atomic<uint32_t> sync_u32;
-typedef rl::atomic<uint64_t> sync_u64;
-typedef rl::atomic<int64_t> sync_i64;
-typedef rl::atomic<uintptr_t> sync_ptr;
-extern int sync_weak;
-static inline rl::memory_order sync_order(int rel, int acq, int hs, int also)
-{
-    bool cut = sync_weak >= 0 && (rel == sync_weak || acq == sync_weak || hs == sync_weak || also == sync_weak);
-    bool r = rel >= 0 && rel != sync_weak, a = acq >= 0 && acq != sync_weak;
-    if (hs >= 0 && !cut) return rl::mo_seq_cst;
-    return r && a ? rl::mo_acq_rel : r ? rl::mo_release : a ? rl::mo_acquire : rl::mo_relaxed;
-}
+#include "sync_model.h"         /* sync_u32 and the others, and sync_order, over relacy */
 #define SYNC_LOAD(p, a, h, g)         ((p)->load(sync_order(-1, a, h, g), RL_INFO))
 #define SYNC_STORE(p, v, r, h)        ((p)->store((v), sync_order(r, -2, h, -3), RL_INFO))
 #define SYNC_SWAP(p, v, r, a, h, g)   ((p)->exchange((v), sync_order(r, a, h, g), RL_INFO))
@@ -153,11 +135,12 @@ static inline rl::memory_order sync_order(int rel, int acq, int hs, int also)
 #define SYNC_AND(p, v, r, a, h, g)    ((p)->fetch_and((v), sync_order(r, a, h, g), RL_INFO))
 #define SYNC_XOR(p, v, r, a, h, g)    ((p)->fetch_xor((v), sync_order(r, a, h, g), RL_INFO))
 #define SYNC_CAS(p, e, v, r, a, h, g) ((p)->compare_exchange_strong(*(e), (v), sync_order(r, a, h, g), RL_INFO))
-#define sync_plain(T)                 rl::var<T>
+#define sync_plain(T)                 model_var<T>
 #define sync_get(x)                   ((x)(RL_INFO).load())
 #define sync_set(x, v)                ((x)(RL_INFO).store(v))
 #else /* --------------------------------------------------------------------------------------------- C11 */
 #include <stdatomic.h>
+typedef struct { _Atomic uint16_t raw; } sync_u16;
 typedef struct { _Atomic uint32_t raw; } sync_u32;
 typedef struct { _Atomic uint64_t raw; } sync_u64;
 typedef struct { _Atomic int64_t raw; } sync_i64;

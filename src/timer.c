@@ -71,7 +71,7 @@ static bool directory_enter(void *arg, struct chunk *k)
         struct directory *more = directory_new();
         if (!more) return false;
         sync_init(&more->next, head);
-        if (!sync_cas_acqrel(&tier->directories, &head, (uintptr_t)more, directory, none)) directory_free(more);
+        if (!sync_cas_hs(&tier->directories, &head, (uintptr_t)more, doze, a, directory, none)) directory_free(more);
     }
 }
 
@@ -79,7 +79,7 @@ static struct roster *tier_set(struct timer_tier *tier)
 {
     uintptr_t r = sync_load_acq(&tier->set, chunk);
     if (likely(r != 0)) return (struct roster *)r;
-    struct roster *made = roster_new(roster_width(), directory_enter, tier);
+    struct roster *made = roster_new(roster_width(), directory_enter, tier, NULL);
     if (!made) return NULL;
     if (sync_cas_acqrel(&tier->set, &r, (uintptr_t)made, chunk, chunk)) return made;
     roster_free(made);
@@ -106,7 +106,7 @@ static void drain_by(struct timer_tier *tier, int64_t when)
 {
     int64_t w = sync_load_acq(&tier->next_drain, drain_at);
     while (when < w)
-        if (sync_cas_acqrel(&tier->next_drain, &w, when, drain_at, drain_at)) return;
+        if (sync_cas_hs(&tier->next_drain, &w, when, doze, a, drain_at, drain_at)) return;
 }
 
 bool timer_arm(struct timer *t, struct thread *self, uintptr_t occupant, int64_t now, int64_t deadline,
@@ -189,6 +189,21 @@ static uintptr_t entry_occupant(struct timer *t, struct timer_entry e)
     return t->ops->key(w & ~(uintptr_t)SLOT_MASK) == e.key ? w & ~(uintptr_t)SLOT_MASK : 0;
 }
 
+/* Takes the role's mark off, and puts fresh on. */
+static void slot_unsee(sync_ptr *slot, uintptr_t fresh)
+{
+    uintptr_t w = sync_load_relaxed(slot, cas_seed);
+    while (w != 0 && !sync_cas_acqrel(slot, &w, (w & ~(uintptr_t)SLOT_SEEN) | fresh, slot, slot)) {}
+}
+
+/* Is e the first entry met in this pass for an occupant? With one deadline for many, a stale entry looks like that of
+ * the slot's next occupant; SLOT_SEEN, the role's own, tells them apart. In a section. */
+static bool entry_keep(struct timer *t, struct timer_entry e)
+{
+    uintptr_t w = entry_occupant(t, e);
+    return w && sync_cas_acqrel(e.slot, &w, w | SLOT_SEEN, none, none);
+}
+
 /* Drops what was disarmed when it may be more than half, and gives memory back: amortized O(1) per entry. */
 static void heap_filter(struct timer *t, struct thread *self)
 {
@@ -197,10 +212,11 @@ static void heap_filter(struct timer *t, struct thread *self)
     for (size_t i = 0; i < t->count;) {
         epoch_enter(self);
         for (size_t end = i + BATCH; i < end && i < t->count; i++)
-            if (entry_occupant(t, t->heap[i])) t->heap[kept++] = t->heap[i];
+            if (entry_keep(t, t->heap[i])) t->heap[kept++] = t->heap[i];
         epoch_leave(self);
     }
     t->count = kept;
+    for (size_t i = 0; i < kept; i++) slot_unsee(t->heap[i].slot, 0);
     for (size_t i = kept / ARITY + 1; i-- > 0;)
         if (i < kept) heap_down(t, i, t->heap[i]);
     t->limit = 2 * kept + 1024;
@@ -267,7 +283,7 @@ static size_t drain_chunk(struct timer *t, struct thread *self, struct timer_tie
 static size_t drain_tier(struct timer *t, struct thread *self, struct timer_tier *tier, int64_t now, int64_t *least)
 {
     size_t fired = 0;
-    for (struct directory *g = (struct directory *)sync_load_acq(&tier->directories, directory); g;
+    for (struct directory *g = (struct directory *)sync_load_hs(&tier->directories, doze, b, directory); g;
          g = (struct directory *)sync_load_acq(&g->next, directory)) {
         if (sync_load_hs(&g->dirty, doze, b, none) == 0) continue;
         uint64_t bits = sync_swap_hs2(&g->dirty, (uint64_t)0, arm, doze, b, none, none);
@@ -281,7 +297,7 @@ static size_t drain_tier(struct timer *t, struct thread *self, struct timer_tier
 
 static bool tier_dirty(struct timer_tier *tier)
 {
-    for (struct directory *g = (struct directory *)sync_load_acq(&tier->directories, directory); g;
+    for (struct directory *g = (struct directory *)sync_load_hs(&tier->directories, doze, b, directory); g;
          g = (struct directory *)sync_load_acq(&g->next, directory))
         if (sync_load_hs(&g->dirty, doze, b, none) != 0) return true;
     return false;
@@ -324,10 +340,7 @@ static void rebuild(struct timer *t)
             for (unsigned c = 0; c < DIRECTORY_CHUNKS; c++) {
                 struct chunk *k = (struct chunk *)sync_load_acq(&g->chunk[c], directory);
                 if (!k) continue;
-                for (unsigned s = 0; s < CHUNK_SLOTS; s++) {
-                    uintptr_t w = sync_load_relaxed(&k->slot[s], cas_seed);
-                    while (w != 0 && !sync_cas_acqrel(&k->slot[s], &w, w | SLOT_FRESH, slot, slot)) {}
-                }
+                for (unsigned s = 0; s < CHUNK_SLOTS; s++) slot_unsee(&k->slot[s], SLOT_FRESH);
                 sync_or_hs2(&g->dirty, (uint64_t)1 << c, arm, doze, a, none, none);
             }
     }
@@ -357,7 +370,7 @@ size_t timer_work(struct timer *t, struct thread *self, int64_t now)
     least = INT64_MAX;
     fired += drain_tier(t, self, &t->tier[0], now, &least);
     for (int i = 1; i < TIMER_TIERS; i++)
-        if (tier_dirty(&t->tier[i])) least = time_min(least, sync_load_acq(&t->tier[i].next_drain, drain_at));
+        if (tier_dirty(&t->tier[i])) least = time_min(least, sync_load_hs(&t->tier[i].next_drain, doze, b, drain_at));
     lower_wake(t, least);
     return fired;
 }

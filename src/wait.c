@@ -18,13 +18,16 @@ const uint32_t *cctx_done(const cctx_t *ctx)
 static bool wait_node(struct cctx *n, int64_t deadline, int64_t until)
 {
     deadline_wait();
-    if (done_wait(&n->state, time_min(until, deadline))) return true;
-    if (clock_now() < deadline) return false;
+    while (!done_wait(&n->state, time_min(until, deadline))) {
+        int64_t now = clock_now();      /* the kernel's idea of the time may run ahead by some nanoseconds */
+        if (now >= deadline) break;
+        if (now >= until) return false;
+    }
+    if (sync_load_acq(&n->state, done) & DONE) return true;
     struct thread *t = thread_begin();
     deadline_fire(t, n);
     thread_end(t);
-    /* A deadline inherited across a fork, or from a context whose timer was taken over, is there for others to
-     * fire: then only the wait is left. */
+    /* Where nobody had armed it there was nothing to fire: then only the wait is left. */
     return done_wait(&n->state, until);
 }
 
@@ -44,6 +47,7 @@ bool cctx_wait_until(const cctx_t *ctx, cctx_time_t until)
     node_check(ctx, "cctx_wait_until");
     struct cctx *n = node_owner(ctx);
     if (!n) {
+        deadline_wait();
         sync_u32 nothing = {0};
         while (futex_wait(&nothing, 0, until)) {}
         return false;

@@ -262,14 +262,10 @@ static void it_keeps_all_its_parents_alive(void **state)
     const cctx_t *a = cctx_with_value(top, &ending_key, NULL);
     cctx_t *mid = cctx_with_cancel(top);
     const cctx_t *b = cctx_with_value(mid, &ending_key, NULL);
-    const cctx_t *apart = cctx_without_cancel(b);
-    const cctx_t *c = cctx_with_value(apart, &ending_key, NULL);
-    cctx_t *any = ANY(a, b, c);
+    cctx_t *any = ANY(a, b);
     cctx_t *below = cctx_with_cancel(any);
     cctx_unref(a);
     cctx_unref(b);
-    cctx_unref(c);
-    cctx_unref(apart);
     cctx_unref(any);
     assert_int_equal(ended, 0);
     cctx_cancel_causef(mid, 1, "by the second parent's parent");
@@ -277,7 +273,71 @@ static void it_keeps_all_its_parents_alive(void **state)
     cctx_unref(top);
     assert_string_equal(cctx_cause(below)->text, "by the second parent's parent");
     cctx_unref(below);
-    assert_int_equal(ended, 3);
+    assert_int_equal(ended, 2);
+}
+
+/* B1, C20: several that share one done word are several parents. */
+static void it_keeps_parents_that_share_a_done_word(void **state)
+{
+    (void)state;
+    ended = 0;
+    cctx_t *top = cctx_with_cancel(cctx_background());
+    const cctx_t *value[4];
+    for (int i = 0; i < 4; i++)
+        value[i] = cctx_with_value(top, &ending_key, NULL);
+    cctx_t *any = ANY(top, value[0], value[1], value[1], value[2], value[3]);
+    cctx_unref(top);
+    for (int i = 0; i < 4; i++)
+        cctx_unref(value[i]);
+    assert_int_equal(ended, 0);
+    cctx_unref(any);
+    assert_int_equal(ended, 4);
+}
+
+/* B1, C20: one that never ends is a parent like another. */
+static void it_keeps_parents_that_never_end(void **state)
+{
+    (void)state;
+    ended = 0;
+    cctx_t *top = cctx_with_cancel(cctx_background());
+    const cctx_t *apart = cctx_without_cancel(top);
+    const cctx_t *a = cctx_with_value(apart, &ending_key, NULL);
+    const cctx_t *b = cctx_with_value(cctx_background(), &ending_key, NULL);
+    cctx_t *any = ANY(top, a, b);
+    cctx_t *first = ANY(a, top);
+    cctx_unref(apart);
+    cctx_unref(a);
+    cctx_unref(b);
+    cctx_unref(top);
+    assert_int_equal(ended, 0);
+    cctx_unref(any);
+    assert_int_equal(ended, 1);
+    cctx_unref(first);
+    assert_int_equal(ended, 2);
+}
+
+/* B1, C20: born done, it is as much a child of them all. */
+static void born_done_it_keeps_its_parents(void **state)
+{
+    (void)state;
+    for (int at = 0; at < 3; at++) {
+        ended = 0;
+        const cctx_t *parent[3];
+        for (int i = 0; i < 3; i++) {
+            cctx_t *owner = cctx_with_cancel(cctx_background());
+            if (i == at)
+                cctx_cancel_causef(owner, 1, "done %d", at);
+            parent[i] = cctx_with_value(owner, &ending_key, NULL);
+            cctx_unref(owner);
+        }
+        cctx_t *any = cctx_with_any(parent, 3);
+        for (int i = 0; i < 3; i++)
+            cctx_unref(parent[i]);
+        assert_int_equal(cctx_cause(any)->text[5], '0' + at);
+        assert_int_equal(ended, 0);
+        cctx_unref(any);
+        assert_int_equal(ended, 3);
+    }
 }
 
 /* B1, C32: the array is read during the call only. */
@@ -375,7 +435,8 @@ static void a_ladder_does_not_take_all_its_ways(void **state)
         ended = 0;
         for (int i = 0; i < LEVELS; i++)
             for (int s = 0; s < 2; s++) {
-                side[s][i] = i == 0 ? cctx_with_cancel(cctx_background()) : ANY(side[s][i - 1], side[!s][i - 1]);
+                side[s][i] = i == 0 ? cctx_with_cancel(cctx_background())
+                                    : ANY(side[s][i - 1], side[!s][i - 1]);
                 assert_non_null(side[s][i]);
                 assert_int_equal(cctx_after_func(side[s][i], &callback[s][i], note_end, NULL), 0);
             }
@@ -597,6 +658,9 @@ int main(void)
         cmocka_unit_test(parents_that_never_end_are_fine),
         cmocka_unit_test(with_a_parent_that_is_done_it_is_born_done),
         cmocka_unit_test(it_keeps_all_its_parents_alive),
+        cmocka_unit_test(it_keeps_parents_that_share_a_done_word),
+        cmocka_unit_test(it_keeps_parents_that_never_end),
+        cmocka_unit_test(born_done_it_keeps_its_parents),
         cmocka_unit_test(the_array_may_be_reused),
         cmocka_unit_test(released_merges_leave_nothing_in_parents_that_live),
         cmocka_unit_test(a_diamond_ends_by_either_side),

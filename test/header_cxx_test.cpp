@@ -24,7 +24,7 @@ static_assert(std::is_standard_layout<cctx_callback_t>::value, "it is the caller
 static_assert(std::is_trivially_copyable<cctx_key_t>::value, "a static object");
 static_assert(std::is_same<cctx_time_t, int64_t>::value, "nanoseconds");
 static_assert(CCTX_NEVER == INT64_MAX, "no deadline");
-static_assert(CCTX_US(1) == 1000 && CCTX_MS(1) == 1000 * CCTX_US(1) && CCTX_S(1) == 1000 * CCTX_MS(1), "units");
+static_assert(CCTX_US(1) == 1000 && CCTX_MS(1) == 1000000 && CCTX_S(1) == 1000000000, "units");
 static_assert(CCTX_S(-3) == -3000000000, "durations may be negative");
 static_assert(CCTX_VERSION_MAJOR >= 0 && CCTX_VERSION_MINOR >= 0 && CCTX_VERSION_PATCH >= 0, "numbers");
 

@@ -327,7 +327,8 @@ static void a_const_that_was_cast_away_cancels_nothing(void **state)
     const cctx_t *value_of_root = cctx_with_value(cctx_background(), &key, NULL);
     const cctx_t *apart = cctx_without_cancel(value);
     const cctx_t *value_of_apart = cctx_with_value(apart, &key, NULL);
-    const cctx_t *each[] = {value, value_of_value, value_of_root, apart, value_of_apart, cctx_background(), cctx_todo()};
+    const cctx_t *each[] = {value,          value_of_value,    value_of_root, apart,
+                            value_of_apart, cctx_background(), cctx_todo()};
     enum { EACH = sizeof each / sizeof *each };
     for (int i = 0; i < EACH; i++)
         expect_cancels_nothing(each[i]);

@@ -52,7 +52,7 @@ static void a_child_keeps_its_ancestors_when_their_handles_go_first(void **state
     assert_int_equal(order_length, 1);
 }
 
-/* C17, C20: a context is freed with the last reference to it or to anything below it, so the lowest goes first. */
+/* C17, C20: a context is freed with the last reference to it or to what is below it: the lowest goes first. */
 static void freeing_runs_from_the_leaf_to_the_top(void **state)
 {
     (void)state;
@@ -241,7 +241,8 @@ static void widen(const cctx_t *parent, cctx_t **child, int n, int order_of_free
         assert_non_null(child[i]);
     }
     for (int i = 0; i < n; i++) {
-        int at = order_of_freeing == 0 ? i : order_of_freeing == 1 ? n - 1 - i : i % 2 ? i / 2 : n - 1 - i / 2;
+        int inward = i % 2 ? i / 2 : n - 1 - i / 2;
+        int at = order_of_freeing == 0 ? i : order_of_freeing == 1 ? n - 1 - i : inward;
         cctx_unref(child[at]);
     }
 }

@@ -122,7 +122,8 @@ static void the_extremes_of_time_print(void **state)
         static const char head[] = "cctx.Background.WithDeadline(";
         cctx_t *ctx = cctx_with_deadline(cctx_background(), deadline[i]);
         char text[200], *end;
-        assert_int_equal(cctx_print(ctx, text, sizeof text), strlen(text));
+        size_t length = cctx_print(ctx, text, sizeof text);
+        assert_int_equal(length, strlen(text));
         assert_memory_equal(text, head, sizeof head - 1);
         double seconds = strtod(text + sizeof head - 1, &end);
         assert_string_equal(end, "s)");
@@ -179,7 +180,9 @@ static void a_deep_chain_prints_into_a_small_buffer(void **state)
     enum { DEPTH = 20000 };
     const cctx_t *ctx = cctx_background();
     for (int i = 0; i < DEPTH; i++) {
-        const cctx_t *next = i % 2 ? (const cctx_t *)cctx_with_cancel(ctx) : cctx_with_value(ctx, &user, NULL);
+        const cctx_t *value = cctx_with_value(ctx, &user, NULL);
+        const cctx_t *next = i % 2 ? (const cctx_t *)cctx_with_cancel(ctx) : cctx_ref(value);
+        cctx_unref(value);
         cctx_unref(ctx);
         ctx = next;
     }

@@ -29,11 +29,16 @@ static long instructions_of_lookup(const cctx_t *ctx, const cctx_key_t *key, voi
     sigaction(SIGTRAP, &action, &before);
     *value = cctx_value(ctx, key); /* the first call through the dynamic linker is another matter */
     instructions = 0;
-    __asm__ volatile("lea -128(%%rsp), %%rsp; pushfq; orq $0x100, (%%rsp); popfq; lea 128(%%rsp), %%rsp" ::: "cc",
-                     "memory");
+    /* Each steps over the red zone before it pushes. */
+    __asm__ volatile("lea -128(%%rsp), %%rsp; pushfq; orq $0x100, (%%rsp); popfq; lea 128(%%rsp), %%rsp"
+                     :
+                     :
+                     : "cc", "memory");
     *value = cctx_value(ctx, key);
-    __asm__ volatile("lea -128(%%rsp), %%rsp; pushfq; andq $~0x100, (%%rsp); popfq; lea 128(%%rsp), %%rsp" ::: "cc",
-                     "memory");
+    __asm__ volatile("lea -128(%%rsp), %%rsp; pushfq; andq $~0x100, (%%rsp); popfq; lea 128(%%rsp), %%rsp"
+                     :
+                     :
+                     : "cc", "memory");
     sigaction(SIGTRAP, &before, NULL);
     return instructions;
 }
@@ -43,7 +48,7 @@ static long instructions_of_lookup(const cctx_t *ctx, const cctx_key_t *key, voi
 {
     static bool said;
     if (!said)
-        print_message("value_clause_test: instructions of a lookup are not counted here (x86-64, no sanitizer)\n");
+        print_message("value_clause_test: lookups are not counted here: needs x86-64 and no sanitizer\n");
     said = true;
     *value = cctx_value(ctx, key);
     return 1;
@@ -172,6 +177,9 @@ static void a_lookup_is_bounded_whatever_the_number_of_values(void **state)
     }
     long most = 0;
     for (int i = 0; i < KEYS; i++) {
+        assert_ptr_equal(cctx_value(ctx, &key[i]), &values[i]);
+        if (i % 20 != 0) /* a trap costs microseconds */
+            continue;
         void *value;
         long count = instructions_of_lookup(ctx, &key[i], &value);
         assert_ptr_equal(value, &values[i]);
@@ -192,7 +200,8 @@ static void keys_at_regular_addresses_are_told_apart(void **state)
     size_t stride[] = {sizeof(cctx_key_t), 64, 4096, 65536};
     for (size_t s = 0; s < sizeof stride / sizeof *stride; s++) {
         size_t bytes = KEYS * stride[s];
-        char *area = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
+        char *area = mmap(NULL, bytes, PROT_READ | PROT_WRITE, flags, -1, 0);
         assert_ptr_not_equal(area, MAP_FAILED);
         const cctx_t *ctx = cctx_background();
         for (size_t i = 0; i < KEYS; i++) {

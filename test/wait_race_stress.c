@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Waits of every kind against cancel, deadline and their own time, in thousands of rounds: no wake is lost, none
- * is early, and all waiters of a round agree on what ended it. A lost wake hangs the test, and the watchdog ends it.
+ * Waits of every kind against cancel, deadline and their own time, in thousands of rounds: no wake is lost,
+ * none is early, and all waiters of a round agree on what ended it. A lost wake hangs a round: the watchdog
+ * then ends the test.
  */
 #include "support.h"
 
@@ -85,7 +86,7 @@ static void wait_somehow(rng_t *rng, const cctx_t *ctx)
 
 static const int rounds = TEST_SANITIZED ? 6000 : 20000;
 
-/* Thread 0 makes a chain with a deadline or without one and cancels the top; the others wait somewhere in it. */
+/* Thread 0 makes a chain with a deadline, near or far, and cancels it; the others wait somewhere in it. */
 static void wait_race(unsigned index, void *arg)
 {
     rng_t rng = rng_make(seed, index);

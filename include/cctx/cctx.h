@@ -72,8 +72,8 @@
  * - A canceled thread is not interrupted. It ends when it looks, or wakes from a wait on its context.
  *
  * THREADS OF THE LIBRARY: none until the first deadline is armed, which makes the timer thread; the first
- * callback that a deadline fires makes a second, the runner. All signals are blocked in both. There are
- * no others.
+ * callback on a context with a deadline makes a second, the runner. All signals are blocked in both. There
+ * are no others.
  *
  * FORK: the child process may use, cancel and free the contexts it inherited, derive new ones and get
  * their deadlines. Inherited deadlines fire once the child arms one or waits. A cancel or a callback that
@@ -202,7 +202,7 @@ CCTX_API const cctx_t *cctx_todo(void);
  * Errors     EINVAL (a NULL parent), ENOMEM. On failure nothing has changed.
  * Ownership  the child keeps its ancestors alive: the caller's reference to parent may be dropped before
  *            the child's (C20). Drop the child's with cctx_unref or cctx_close.
- * Cost       O(1), one allocation, none from the library's own warm cache.
+ * Cost       O(1). Contexts share pages of memory, so the allocator is asked once for many of them.
  */
 
 /*
@@ -248,7 +248,7 @@ CCTX_API CCTX_MUST_USE cctx_t *cctx_with_timeout_cause(const cctx_t *parent, int
  *            does not run.
  * Ownership  key is static. value is the context's from here on: key->destroy, if set, gets it when the
  *            context is freed.
- * Cost       one or two allocations; O(1) up to 8 keys in force, O(log keys) beyond.
+ * Cost       one allocation; O(1) up to 8 keys in force, O(log keys) beyond.
  */
 CCTX_API CCTX_MUST_USE const cctx_t *cctx_with_value(const cctx_t *parent, const cctx_key_t *key,
                                                      void *value);
@@ -553,14 +553,14 @@ CCTX_API bool cctx_wait_for(const cctx_t *ctx, int64_t timeout);
  * cb is 64 bytes of the caller's, in any kind of memory, at an address that does not change; it is not
  * copied.
  *
- * Errors     EINVAL: ctx, cb or fn is NULL. ENOMEM. Then fn does not run.
+ * Errors     EINVAL: ctx, cb or fn is NULL. ENOMEM; EAGAIN: ctx has a deadline and the runner thread could
+ *            not be made. Then fn does not run.
  * Threads    cb is not registered already, and nobody else uses it during the call.
  * Ordering   what the caller did before happens-before fn; the end of the context does, too.
  * Ownership  cb is the library's until a stop returned true, or cctx_stop_wait returned, or, in the
  *            thread that ran it, fn has returned. The registration keeps ctx alive until fn has run or
  *            was stopped (C28). On a context that can never be done, that is until it is stopped.
- * Cost       O(1). No allocation of its own; where many are registered on one context, their slots are
- *            shared.
+ * Cost       O(1). The storage is cb; the list of a context's callbacks grows by many places at a time.
  */
 CCTX_API int cctx_after_func(const cctx_t *ctx, cctx_callback_t *cb, void (*fn)(void *arg), void *arg);
 

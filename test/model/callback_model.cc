@@ -1,0 +1,257 @@
+// callback_model.cc: callbacks: registered, run once or stopped, in storage that is their caller's. Real code: as
+// SPDX-License-Identifier: BSD-2-Clause     tree_model.cc; what is freed is freed as soon as the contract allows.
+#include "model.h"
+#include "roster.c"
+#include "node.c"
+#include "done.c"
+#include "callback.c"
+#include "cancel.c"
+#include "derive.c"
+#undef alloc_get
+#undef alloc_get_aligned
+#include "handle.c"
+#include "tree_model.h"
+
+static int ran;
+static bool give_away;          /* fn stops itself and frees its storage */
+
+static void call(void *arg);
+struct hook : callback {        /* what the caller owns: the storage, and something that fn uses */
+    sync_plain(int) payload;
+    cctx_callback_t *storage() { return (cctx_callback_t *)(void *)static_cast<callback *>(this); }
+    int on(const cctx_t *ctx)
+    {
+        sync_set(payload, 7);
+        return cctx_after_func(ctx, storage(), call, this);
+    }
+    bool stop() { return cctx_stop(storage()); }
+    bool stop_wait() { return cctx_stop_wait(storage()); }
+    void release() { sync_set(payload, 0); model_free(this); }
+};
+static void call(void *arg)
+{
+    hook *h = (hook *)arg;
+    RL_ASSERT(sync_get(h->payload) == 7);
+    sync_set(h->payload, 8);
+    ran++;
+    if (!give_away) return;
+    RL_ASSERT(!h->stop_wait());
+    h->release();
+}
+
+struct hooks : scenario {
+    cctx_t *root, *kid;
+    hook *h, *h2;
+    int stopped;
+    hooks(const char *name, unsigned threads, unsigned bound) : scenario(name, threads, bound) {}
+    void before()
+    {
+        ran = stopped = 0;
+        give_away = false;
+        root = cctx_with_cancel(cctx_background());
+        kid = cctx_with_cancel(root);
+        h = model_make<hook>();
+        h2 = NULL;
+    }
+    void after()
+    {
+        RL_ASSERT(ran + stopped == (h2 ? 2 : 1));
+        if (h) h->release();
+        if (h2) h2->release();
+        cctx_unref(kid);
+        cctx_unref(root);
+    }
+};
+#define HOOKS(name, threads, bound) struct name : hooks { name() : hooks(#name, threads, bound) {}
+
+// C28: register against cancel: it has run, once, when both have returned.
+HOOKS(register_cancel, 2, 3)
+    void thread(unsigned i) { if (i) h->on(kid); else cctx_cancel(root); }
+} register_cancel;
+HOOKS(register_second, 2, 2)
+    void before() { hooks::before(); h2 = model_make<hook>(); h2->on(kid); }
+    void thread(unsigned i) { if (i) h->on(kid); else cctx_cancel(root); }
+} register_second;
+HOOKS(register_two_cancels, 3, 1)
+    void thread(unsigned i) { if (i == 0) h->on(kid); else cctx_cancel(i == 1 ? root : kid); }
+} register_two_cancels;
+
+// Two cancelers, two callbacks: each callback has run once when both have returned.
+HOOKS(cancel_cancel, 2, 3)
+    void before() { hooks::before(); h->on(kid); h2 = model_make<hook>(); h2->on(root); }
+    void thread(unsigned) { cctx_cancel(root); }
+} cancel_cancel;
+
+// C29: a stop that wins gives the storage back at once; one that loses does not.
+HOOKS(stop_cancel, 2, 4)
+    void before() { hooks::before(); h->on(kid); }
+    void thread(unsigned i)
+    {
+        if (i == 0) cctx_cancel(root);
+        else if (h->stop()) {
+            stopped++;
+            h->release();
+            h = NULL;
+        }
+    }
+} stop_cancel;
+// C29, C30: after stop_wait the storage is the caller's, whatever was.
+HOOKS(stop_wait_cancel, 2, 4)
+    void before() { hooks::before(); h->on(kid); }
+    void thread(unsigned i)
+    {
+        if (i == 0) { cctx_cancel(root); return; }
+        if (h->stop_wait()) stopped++;
+        h->release();
+        h = NULL;
+    }
+} stop_wait_cancel;
+// The same with the last handle going at the same time, and the registration in between.
+HOOKS(stop_wait_unref, 3, 1)
+    void before() { hooks::before(); h->on(kid); }
+    void thread(unsigned i)
+    {
+        if (i == 0) cctx_cancel(root);
+        else if (i == 1) cctx_unref(kid);
+        else {
+            if (h->stop_wait()) stopped++;
+            h->release();
+            h = NULL;
+        }
+    }
+    void after() { kid = NULL; hooks::after(); }
+} stop_wait_unref;
+HOOKS(register_stop_wait_unref, 3, 1)
+    void before() { hooks::before(); cctx_ref(kid); }
+    void thread(unsigned i)
+    {
+        if (i == 0) cctx_cancel(root);
+        else if (i == 1) cctx_unref(kid);
+        else {
+            h->on(kid);
+            cctx_unref(kid);
+            if (h->stop_wait()) stopped++;
+            h->release();
+            h = NULL;
+        }
+    }
+    void after() { kid = NULL; hooks::after(); }
+} register_stop_wait_unref;
+
+// A closed node: the registration is counted; a stop uncounts it.
+HOOKS(stop_close, 2, 4)
+    void before() { hooks::before(); h->on(kid); }
+    void thread(unsigned i)
+    {
+        if (i) stopped += h->stop();
+        else cctx_unref(kid);
+    }
+    void after() { kid = NULL; hooks::after(); }
+} stop_close;
+HOOKS(stop_second_close, 2, 3)
+    void before() { hooks::before(); h2 = model_make<hook>(); h2->on(kid); h->on(kid); }
+    void thread(unsigned i)
+    {
+        if (i) stopped += h->stop();
+        else cctx_unref(kid);
+    }
+    void after() { kid = NULL; stopped += h2->stop(); hooks::after(); }
+} stop_second_close;
+
+// Two stops: one wins. With a cancel: one of the three has it.
+HOOKS(stop_stop, 2, 4)
+    void before() { hooks::before(); h->on(kid); }
+    void thread(unsigned) { stopped += h->stop(); }
+} stop_stop;
+HOOKS(stop_stop_cancel, 3, 1)
+    void before() { hooks::before(); h->on(kid); }
+    void thread(unsigned i) { if (i) stopped += h->stop_wait(); else cctx_cancel(root); }
+} stop_stop_cancel;
+
+// A winning stop, and the storage is registered anew, in the same slot or another.
+HOOKS(register_again, 2, 3)
+    void before() { hooks::before(); h->on(kid); }
+    void thread(unsigned i)
+    {
+        if (i == 0) cctx_cancel(root);
+        else if (h->stop()) h->on(kid);
+    }
+} register_again;
+
+// From inside fn: the storage is freed by fn itself.
+HOOKS(give_it_away, 2, 3)
+    void before() { hooks::before(); give_away = true; h->on(kid); }
+    void thread(unsigned) { cctx_cancel(root); }
+    void after() { h = NULL; hooks::after(); }
+} give_it_away;
+
+// A registration through a value context pins that context.
+static const cctx_key_t key = {};
+HOOKS(stop_via, 3, 1)
+    const cctx_t *value;
+    void before()
+    {
+        hooks::before();
+        value = cctx_with_value(kid, &key, NULL);
+        cctx_unref(kid);
+        kid = NULL;
+        h->on(value);
+    }
+    void thread(unsigned i)
+    {
+        if (i == 0) cctx_cancel(root);
+        else if (i == 1) cctx_unref(value);
+        else stopped += h->stop_wait();
+    }
+} stop_via;
+
+// Handed over to the runner.
+HOOKS(hand_over, 3, 1)
+    bool over;
+    void before() { hooks::before(); h->on(kid); over = false; }
+    void thread(unsigned i)
+    {
+        if (i == 0) {
+            cancel_deadline(thread_current, root);
+            over = true;
+            sync_add_acqrel(&queue_bell, 1u, queue, none);
+            futex_wake(&queue_bell);
+        } else if (i == 2) {
+            stopped += h->stop_wait();
+        } else for (bool last = false; !last;) {        /* as runner_main, which never ends */
+            uint32_t b = sync_load_acq(&queue_bell, queue);
+            last = over;
+            queue_run(thread_current);
+            if (!last) futex_wait(&queue_bell, b, INT64_MAX);
+        }
+    }
+} hand_over;
+HOOKS(hand_over_two, 3, 1)
+    cctx_t *other;
+    void before()
+    {
+        hooks::before();
+        other = cctx_with_cancel(root);
+        h->on(kid);
+        h2 = model_make<hook>();
+        h2->on(other);
+    }
+    void thread(unsigned i)
+    {
+        if (i < 2) {
+            cancel_deadline(thread_current, i ? other : kid);
+            cctx_unref(i ? other : kid);
+        } else while (ran < 2) {
+            uint32_t b = sync_load_acq(&queue_bell, queue);
+            queue_run(thread_current);
+            if (ran < 2) futex_wait(&queue_bell, b, INT64_MAX);
+        }
+    }
+    void after() { kid = NULL; hooks::after(); }
+} hand_over_two;
+
+int main(int argc, char **argv)
+{
+    model_boot = derive_boot;
+    return model_main(argc, argv);
+}
