@@ -5,11 +5,19 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* clang takes a store to errno after an allocation for a dead one: it knows that calloc writes no memory that the
+ * program sees, and forgets errno. */
+static void errno_restore(int saved)
+{
+    __asm__ volatile("" ::: "memory");
+    errno = saved;
+}
+
 void *alloc_get(size_t size)
 {
     int saved = errno;
     void *p = calloc(1, size);
-    errno = saved;
+    errno_restore(saved);
     return p;
 }
 
@@ -18,7 +26,7 @@ void *alloc_get_aligned(size_t align, size_t size)
     int saved = errno;
     void *p;
     if (posix_memalign(&p, align, size) != 0) p = NULL;
-    errno = saved;
+    errno_restore(saved);
     return p ? memset(p, 0, size) : NULL;
 }
 
@@ -26,7 +34,7 @@ void *alloc_resize(void *old, size_t size)
 {
     int saved = errno;
     void *p = realloc(old, size);
-    errno = saved;
+    errno_restore(saved);
     return p;
 }
 
@@ -34,5 +42,5 @@ void alloc_put(void *p)
 {
     int saved = errno;
     free(p);
-    errno = saved;
+    errno_restore(saved);
 }

@@ -72,6 +72,7 @@ static void callback_settle(struct thread *t, uintptr_t word, struct cctx *node,
 
 void callback_run_list(struct thread *t, struct cctx *n)
 {
+    unsigned began = thread_generation();
     for (struct cctx *next; n; n = next) {
         struct family *f = node_family(n);
         next = sync_get(f->link);
@@ -84,6 +85,7 @@ void callback_run_list(struct thread *t, struct cctx *n)
             callback_settle(t, w, n, via);
         }
         node_unref(t, n);
+        if (thread_generation() != began) return;       /* fn forked: in the child the list is the next cancel's */
     }
 }
 
@@ -149,12 +151,17 @@ void callback_hand_over(struct cctx *first)
 /* ------------------------------------------------------------------------------------------------- public */
 
 #if CCTX_CHECK
+/* What frame holds while registered, so that storage which never was does not look like it by chance. */
+static struct frame *callback_cookie(struct callback *cb) { return (struct frame *)((uintptr_t)cb ^ 0x5ca1ab1eu); }
+
 static void callback_check(struct callback *cb)
 {
     uint32_t s = sync_load_relaxed(&cb->state, stat);
-    if ((s & ~(uint32_t)CALLBACK_WAITED) != CALLBACK_REGISTERED) return;
-    fprintf(stderr, "cctx: cctx_after_func: callback %p is registered already\n", (void *)cb);
-    abort();
+    if ((s & CALLBACK_REGISTERED) && !(s & CALLBACK_RUNNING) && sync_get(cb->frame) == callback_cookie(cb)) {
+        fprintf(stderr, "cctx: cctx_after_func: callback %p is registered already\n", (void *)cb);
+        abort();
+    }
+    sync_set(cb->frame, callback_cookie(cb));
 }
 #else
 static void callback_check(struct callback *cb) { (void)cb; }

@@ -30,16 +30,22 @@ enum {
 #define prefetch(p) __builtin_prefetch((const void *)(p), 1)
 #endif
 
+struct entry {
+    struct leg *leg;                            /* by which a merged node was entered; it is pinned */
+    const cctx_cause_t *cause;                  /* of the parent it hangs below */
+};
+
 struct walk {
     struct thread *t;
     struct cctx *wake[BATCH], *drop[BATCH];     /* pinned: to be woken, to be let go, outside the section */
     unsigned wakes, drops, visits;
     struct cctx *cut;                           /* pinned: where the section was cut last */
     struct cctx *run, *run_last;                /* pinned: the run list */
-    struct leg **leg, *few[STACK];              /* the legs by which merged nodes were entered, each node pinned */
+    struct entry *leg, few[STACK];
     unsigned depth, room;
     struct cctx *later;                         /* pinned: one for which there was no room */
     bool skipped;                               /* some of the subtree was not entered */
+    const cctx_cause_t *cause;                  /* of the node where the walk stands; NULL: not asked for yet */
 };
 
 static void walk_flush(struct walk *w)
@@ -55,7 +61,7 @@ static void walk_flush(struct walk *w)
 static void walk_grow(struct walk *w)
 {
     bool first = w->leg == w->few;
-    struct leg **more = (struct leg **)alloc_resize(first ? NULL : w->leg, w->room * 2 * sizeof *more);
+    struct entry *more = (struct entry *)alloc_resize(first ? NULL : w->leg, w->room * 2 * sizeof *more);
     if (!more) return;
     for (unsigned i = 0; first && i < w->depth; i++) more[i] = w->few[i];
     w->leg = more;
@@ -109,14 +115,16 @@ static struct family *walk_leg(struct walk *w, struct cctx *n, struct leg *leg)
     struct cctx *m = leg->node;
     if (!node_try_pin(m)) return NULL;
     uint32_t s = sync_load_acq(&n->state, done);
-    const cctx_cause_t *cause = cancel_cause(n);
+    if (!w->cause) w->cause = cancel_cause(n);
     bool mine;
-    uintptr_t word = claim(m, (uintptr_t)cause | (s & TIMEDOUT ? CAUSE_DEADLINE : CAUSE_BORROWED), &mine);
+    uintptr_t word = claim(m, (uintptr_t)w->cause | (s & TIMEDOUT ? CAUSE_DEADLINE : CAUSE_BORROWED), &mine);
     uint32_t old = done_flip(&m->state, CAUSED | ((word & CAUSE_TAG) == CAUSE_DEADLINE ? (uint32_t)TIMEDOUT : 0));
     walk_wakes(w, m, old);
     struct family *f = walk_descends(m, old);
     if (f && w->depth < w->room) {
-        w->leg[w->depth++] = leg;
+        w->leg[w->depth].leg = leg;
+        w->leg[w->depth++].cause = w->cause;
+        w->cause = NULL;
         return f;
     }
     if (f) w->skipped = true;
@@ -131,11 +139,19 @@ static sync_ptr *run_end(struct family *f, sync_ptr *x)
     return x == &f->kid[0] || x == &f->kid[1] ? &f->kid[2] : &chunk_of(x)->slot[CHUNK_SLOTS];
 }
 
+/* The walk goes between n and its parent: n's cause is the parent's, or is to be asked for. (A chain is not climbed
+ * for each leg that hangs from it.) */
+static void walk_cause(struct walk *w, struct cctx *n)
+{
+    if (!(sync_load_relaxed(&n->state, owned) & INHERITED)) w->cause = NULL;
+}
+
 /* Flips every descendant of top, which is done and pinned. */
 static void walk_once(struct walk *w, struct cctx *top, struct family *f)
 {
     struct cctx *n = top;
     sync_ptr *x = node_first(f), *end = run_end(f, x);
+    w->cause = NULL;
     epoch_enter(w->t);
     walk_enter(w, n, f);
     for (;;) {
@@ -149,13 +165,16 @@ static void walk_once(struct walk *w, struct cctx *top, struct family *f)
             if (w->wakes > 0) walk_cut(w, n);
             if (!w->skipped && w->wakes == 0) sync_store_rel(&f->swept, node_mark(), swept);
             if (n == top) goto out;
-            if (w->depth > 0 && w->leg[w->depth - 1]->node == n) {
+            if (w->depth > 0 && w->leg[w->depth - 1].leg->node == n) {
                 if (w->drops == BATCH) walk_cut(w, n);          /* n is pinned: this cuts */
-                struct leg *leg = w->leg[--w->depth];
+                struct leg *leg = w->leg[--w->depth].leg;
+                w->cause = w->leg[w->depth].cause;
                 w->drop[w->drops++] = n;
                 x = sync_get(leg->slot);
                 n = node_owner(leg->parent);
             } else {
+                walk_cause(w, n);
+                if (++w->visits >= VISITS) walk_cut(w, n);
                 x = sync_get(n->slot);
                 n = node_up(n);
             }
@@ -181,6 +200,7 @@ static void walk_once(struct walk *w, struct cctx *top, struct family *f)
             uint32_t old = done_flip(&c->state, INHERITED | (sync_load_relaxed(&n->state, owned) & TIMEDOUT));
             walk_wakes(w, c, old);
             down = walk_descends(c, old);
+            if (down) walk_cause(w, c);
         }
         if (down) {
             n = c;

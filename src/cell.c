@@ -34,6 +34,8 @@ struct page {                       /* cell 0 of the page */
 };
 
 static sync_ptr shelves;            /* push-only */
+static sync_ptr turn;               /* where a page was put or found last: the search for one begins there */
+static sync_ptr room;               /* where a place became free or was found last: likewise */
 static sync_u32 stock;              /* bits set in all avail words: a hint where looking is worth it */
 static sync_u32 pages;              /* pages that live */
 static sync_u32 places;             /* places on all shelves */
@@ -45,6 +47,25 @@ static void *cell_of(struct page *p, unsigned i) { return (char *)p + (size_t)i 
 unsigned cell_pages(void) { return sync_load_relaxed(&pages, stat); }
 
 static void page_settle(struct page *p);
+
+static struct shelf *shelf_first(sync_ptr *hint)
+{
+    struct shelf *s = (struct shelf *)sync_load_acq(hint, shelf);
+    return s ? s : (struct shelf *)sync_load_acq(&shelves, shelf);
+}
+
+/* The next in the round; NULL when it is over. */
+static struct shelf *shelf_next(struct shelf *s, struct shelf *first)
+{
+    struct shelf *next = (struct shelf *)sync_load_relaxed(&s->next, owned);
+    if (!next) next = (struct shelf *)sync_load_acq(&shelves, shelf);
+    return next == first ? NULL : next;
+}
+
+static void shelf_hint(sync_ptr *hint, struct shelf *s)
+{
+    if (sync_load_relaxed(hint, hint) != (uintptr_t)s) sync_store_rel(hint, (uintptr_t)s, shelf);
+}
 
 /* Tries to become the holder of page i of s. */
 static bool shelf_claim(struct shelf *s, unsigned i)
@@ -74,11 +95,13 @@ static void page_settle(struct page *p)
         if (sync_load_acq(&p->free, page) == ALL) {
             sync_store_rel(&s->page[i], (uintptr_t)0, shelf);
             sync_add_relaxed(&pages, (uint32_t)-1, stat);
+            shelf_hint(&room, s);
             alloc_put(p);
             return;
         }
         sync_or_acqrel(&s->avail, bit, shelf, mark);
         sync_add_relaxed(&stock, 1u, stat);
+        shelf_hint(&turn, s);
         if (!(sync_load_relaxed(&s->whole, owned) & bit) || !shelf_claim(s, i)) return;
         p = (struct page *)sync_load_relaxed(&s->page[i], owned);
     } while (true);
@@ -99,15 +122,16 @@ static bool page_place(struct page *p)
 {
     /* One place in eight is free, or a shelf is added: a search meets eight taken places per free one at most. */
     if (sync_load_relaxed(&pages, stat) + 1 <= sync_load_relaxed(&places, stat) / 8 * 7)
-        for (struct shelf *s = (struct shelf *)sync_load_acq(&shelves, shelf); s;
-             s = (struct shelf *)sync_load_relaxed(&s->next, owned))
+        for (struct shelf *first = shelf_first(&room), *s = first; s; s = shelf_next(s, first))
             for (unsigned i = 0; i < SHELF_PAGES; i++) {
                 uintptr_t none = 0;
                 p->shelf = s;
                 p->index = i;
-                if (sync_load_relaxed(&s->page[i], hint) == 0 &&
-                    sync_cas_acqrel(&s->page[i], &none, (uintptr_t)p, shelf, shelf))
-                    return true;
+                if (sync_load_relaxed(&s->page[i], hint) != 0 ||
+                    !sync_cas_acqrel(&s->page[i], &none, (uintptr_t)p, shelf, shelf))
+                    continue;
+                shelf_hint(&room, s);
+                return true;
             }
     struct shelf *s = (struct shelf *)alloc_get(sizeof *s);
     if (!s) return false;
@@ -118,6 +142,7 @@ static bool page_place(struct page *p)
     uintptr_t head = sync_load_relaxed(&shelves, cas_seed);
     do sync_store_relaxed(&s->next, head, unpublished);
     while (!sync_cas_acqrel(&shelves, &head, (uintptr_t)s, shelf, none));
+    shelf_hint(&room, s);
     return true;
 }
 
@@ -125,11 +150,12 @@ static bool page_place(struct page *p)
 static struct page *page_claim(void)
 {
     if (sync_load_relaxed(&stock, hint) == 0) return NULL;
-    for (struct shelf *s = (struct shelf *)sync_load_acq(&shelves, shelf); s;
-         s = (struct shelf *)sync_load_relaxed(&s->next, owned))
+    for (struct shelf *first = shelf_first(&turn), *s = first; s; s = shelf_next(s, first))
         for (uint64_t a = sync_load_relaxed(&s->avail, hint); a; a &= a - 1) {
             unsigned i = (unsigned)__builtin_ctzll(a);
-            if (shelf_claim(s, i)) return (struct page *)sync_load_relaxed(&s->page[i], owned);
+            if (!shelf_claim(s, i)) continue;
+            shelf_hint(&turn, s);
+            return (struct page *)sync_load_relaxed(&s->page[i], owned);
         }
     return NULL;
 }

@@ -47,10 +47,10 @@ enum {
 
 struct record {
     struct thread thread;       /* first: a struct thread is its record */
-    sync_u32 in_use;            /* 1: a thread owns all of this */
     sync_u32 limbo;             /* retired and not reclaimed; the owner writes, others read a guess */
+    ck_epoch_record_t ck;       /* at a line of its own */
+    sync_u32 in_use;            /* 1: a thread owns all of this. With next, what other threads read at each poll */
     struct record *next;        /* constant after the push */
-    ck_epoch_record_t ck;
 };
 
 _Static_assert(sizeof(struct epoch_link) == sizeof(ck_epoch_entry_t), "the link holds CK's entry");
@@ -147,6 +147,9 @@ static void forked(void)
 
 static void setup(void)
 {
+    /* Anew: a fork in the middle of this leaves the child to do it again. */
+    sync_init(&records, (uintptr_t)0);
+    sync_init(&record_count, 0u);
     ck_epoch_init(&epoch);
     for (unsigned i = 0; i < RESERVE; i++) record_push(&reserve[i]);
     have_key = pthread_key_create(&key, thread_exit) == 0;
@@ -232,7 +235,7 @@ void epoch_poll(struct thread *t)
     record_poll(mine);
     /* One record that a thread left behind with limbo is emptied on the way, so that none waits for ever. */
     for (struct record *r = (struct record *)sync_load_acq(&records, record); r; r = r->next)
-        if (sync_load_relaxed(&r->limbo, hint) > 0 && r != mine && record_claim(r)) {
+        if (sync_load_relaxed(&r->in_use, hint) == 0 && sync_load_relaxed(&r->limbo, hint) > 0 && record_claim(r)) {
             record_poll(r);
             record_release(r);
             return;

@@ -31,7 +31,7 @@ static struct family *family_new(struct thread *t)
     f->tslot = NULL;
     sync_init(&f->swept, (uint16_t)0);
     sync_init(&f->queued, (uint16_t)0);
-    sync_init(&f->misses, 0u);
+    sync_init(&f->turns, 0u);
     return f;
 }
 static void family_free(struct thread *t, struct family *f) { cell_put(&t->cells, f); }
@@ -84,8 +84,8 @@ static struct family *family_make(struct thread *t, struct cctx *p)
     return (struct family *)old;
 }
 
-/* The roster in word, made on first use; with enough races lost, its wider successor. */
-static struct roster *roster_make(sync_ptr *word, struct family *f)
+/* The roster in word, made on first use; for a crowd its wider successor. */
+static struct roster *roster_make(sync_ptr *word, bool crowd)
 {
     uintptr_t first = sync_load_acq(word, chunk);
     struct roster *made;
@@ -98,7 +98,7 @@ static struct roster *roster_make(sync_ptr *word, struct family *f)
     struct roster *r = (struct roster *)first;
     uintptr_t wider = sync_load_acq(&r->wider, chunk);
     if (wider) return (struct roster *)wider;
-    if (likely(sync_load_relaxed(&f->misses, hint) < 4)) return r;
+    if (likely(!crowd)) return r;
     made = roster_new(roster_width(), NULL, NULL, r);
     if (!made) return r;
     if (sync_cas_hs(&r->wider, &wider, (uintptr_t)made, attach, a, chunk, chunk)) return made;
@@ -106,27 +106,33 @@ static struct roster *roster_make(sync_ptr *word, struct family *f)
     return (struct roster *)wider;
 }
 
-/* Fills one of the inline slots, or one of the roster's. Once many threads fill them, the inline ones would be one
- * line that all of them write. */
+/* Do many threads fill the slots of f? Threads that take turns lose few races and yet write one line by turns, so it is
+ * the turns that are counted. A thread alone writes nothing here. */
+static bool family_crowd(struct family *f, unsigned ordinal)
+{
+    uint32_t turns = sync_load_relaxed(&f->turns, hint), me = ordinal << 8;
+    if ((turns & FAMILY_TURNS) >= FAMILY_CROWD) return true;
+    if (unlikely((turns & ~(uint32_t)FAMILY_TURNS) != me))
+        sync_store_relaxed(&f->turns, me | ((turns & FAMILY_TURNS) + 1), hint);
+    return false;
+}
+
+/* Fills one of the inline slots, or one of the roster's; a crowd leaves the inline ones, which are one line, alone. */
 static sync_ptr *slot_fill(struct thread *t, struct family *f, sync_ptr *slot, unsigned slots, sync_ptr *roster,
                            uintptr_t word, sync_plain(sync_ptr *) *place)
 {
     unsigned misses = 0;
-    bool crowd = sync_load_relaxed(&f->misses, hint) >= 4;
+    bool crowd = family_crowd(f, t->ordinal);
     for (unsigned i = 0; i < slots && !crowd; i++) {
         uintptr_t none = 0;
         if (sync_load_relaxed(&slot[i], hint) != 0) continue;
         sync_set(*place, &slot[i]);
         if (likely(sync_cas_hs(&slot[i], &none, word, attach, a, slot, empty))) return &slot[i];
-        misses++;
     }
-    struct roster *r = roster_make(roster, f);
-    sync_ptr *added = r ? roster_add(r, t->ordinal, word, place, &misses) : NULL;
-    if (unlikely(misses > 0)) {
-        if (crowd) t->ordinal++;        /* another thread takes from the same stripe: move on */
-        else sync_add_relaxed(&f->misses, misses, hint);
-    }
-    return added;
+    struct roster *r = roster_make(roster, crowd);
+    sync_ptr *x = r ? roster_add(r, t->ordinal, word, place, &misses) : NULL;
+    if (unlikely(misses > 0 && crowd)) t->ordinal++;    /* another thread takes from the same stripe: move on */
+    return x;
 }
 
 static struct family *family_enter(struct thread *t, struct cctx *p)
@@ -252,6 +258,31 @@ static void node_detach(struct graves *g, struct cctx *parent, sync_ptr *slot)
     if (!slot || owner != parent) node_drop_onto(g, parent);
 }
 
+#if CCTX_CHECK
+/* What was freed last keeps its words for a while, so that node_check knows it: refs reads 0. In this build each
+ * node is an allocation of its own (CELL_DIRECT). */
+enum { QUARANTINE = 1024 };
+static void quarantine(void *memory)
+{
+    static sync_ptr kept[QUARANTINE];
+    static sync_u32 turn;
+    uint32_t i = sync_add_relaxed(&turn, 1u, stat) % QUARANTINE;
+    alloc_put((void *)sync_swap_acqrel(&kept[i], (uintptr_t)memory, page, page));
+}
+#endif
+
+static void node_memory_free(struct thread *t, struct cctx *n)
+{
+#if CCTX_CHECK
+    if (CELL_DIRECT) {
+        quarantine(n);
+        return;
+    }
+#endif
+    if (node_kind(n) == KIND_ANY || node_kind(n) == KIND_VALUE) alloc_put(n);
+    else core_free(t, n);
+}
+
 /* Frees the memory of a dead node that nobody reaches any more. */
 static void node_reclaim(struct epoch_link *link)
 {
@@ -267,8 +298,7 @@ static void node_reclaim(struct epoch_link *link)
         roster_free((struct roster *)sync_load_relaxed(&f->hooks, unpublished));
         family_free(t, f);
     }
-    if (node_kind(n) == KIND_ANY || node_kind(n) == KIND_VALUE) alloc_put(n);
-    else core_free(t, n);
+    node_memory_free(t, n);
 }
 
 static void node_free(struct thread *t, struct cctx *n)
@@ -319,14 +349,9 @@ void node_unref(struct thread *t, struct cctx *n)
     node_bury(t, &g);
 }
 
-void node_discard(struct thread *t, struct cctx *n)
-{
-    if (node_kind(n) == KIND_ANY || node_kind(n) == KIND_VALUE) alloc_put(n);
-    else core_free(t, n);
-}
+void node_discard(struct thread *t, struct cctx *n) { node_memory_free(t, n); }
 
 #if CCTX_CHECK
-/* A freed cell is an allocation of its own in this build, kept for a while; its refs read 0. */
 void node_check(const struct cctx *n, const char *call)
 {
     struct cctx *m = (struct cctx *)(uintptr_t)n;

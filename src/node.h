@@ -70,6 +70,7 @@ struct cctx {                   /* one cell, one line */
     sync_ptr family;            /* 0; a struct family; or the node's timer slot | FAMILY_TIMER */
 };
 enum { FAMILY_TIMER = 1 };
+enum { FAMILY_TURNS = 255, FAMILY_CROWD = 64 };        /* so many turns: many threads fill the slots */
 
 struct family {                 /* a second cell, for nodes with children or callbacks. All but tslot: 0 at first */
     sync_ptr roster;            /* children beyond the inline ones */
@@ -80,7 +81,8 @@ struct family {                 /* a second cell, for nodes with children or cal
     sync_plain(sync_ptr *) tslot;       /* the timer slot. Constant */
     sync_u16 swept;             /* the process's mark: every descendant derived before the node's DONE is done */
     sync_u16 queued;            /* the process's mark: I13. Set once, after DONE */
-    sync_u32 misses;            /* races lost for a slot: a hint when to widen */
+    sync_u32 turns;             /* who filled a slot last (its ordinal) and how often that changed (the low
+                                 * FAMILY_TURNS): a hint when to widen */
 };
 
 struct leg {                    /* how a merged node hangs below a parent that is not its first */

@@ -120,6 +120,7 @@ bool timer_arm(struct timer *t, struct thread *self, uintptr_t occupant, int64_t
     unsigned misses = 0;
     sync_ptr *x = set ? roster_add(set, self->ordinal, occupant | SLOT_FRESH, place, &misses) : NULL;
     if (!x) return false;
+    if (unlikely(misses > 0)) self->ordinal++;  /* another thread takes from the same stripe: move on */
 
     struct chunk *k = chunk_of(x);
     struct directory *g = (struct directory *)sync_get(k->directory);

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* alloc: memory is zeroed and aligned, a failure is NULL alone, and errno is nobody's business here. */
+#define __tsan_default_options support_tsan_options     /* this test has more to ask */
 #include "support.h"
+#undef __tsan_default_options
 
 #include "alloc.h"
 

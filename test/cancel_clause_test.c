@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Cancellation: once done for ever, downward, complete when the call returns, with nothing held. C1-C6, C8. */
+/* Cancellation: once done for ever, downward, complete when the call returns, nothing held. C1-C6, C8. */
 #include "support.h"
 
 #include <sched.h>

@@ -259,11 +259,11 @@ static void a_child_may_fork_again(void **state)
 
 /* ---- in the middle of what others do ---- */
 
-/* The sanitizers leave the locks of their own runtimes to the child as they are, so that its malloc may hang. */
+/* The sanitizers leave their own locks to the child as they are, so that its malloc may hang. */
 static bool may_fork_among_threads(const char *name)
 {
     if (TEST_SANITIZED)
-        print_message("fork_test: %s: does not apply under a sanitizer, whose malloc may hang in the child\n", name);
+        print_message("fork_test: %s: does not apply under a sanitizer: its malloc may hang\n", name);
     return !TEST_SANITIZED;
 }
 
@@ -358,7 +358,7 @@ static void fork_or_be_busy(unsigned index, void *arg)
         int status = 0;
         pid_t waited = waitpid(pid, &status, 0);
         if (status != 0)
-            fprintf(stderr, "fork_test: round %d: the child ended with status %#x\n", round, (unsigned)status);
+            fprintf(stderr, "fork_test: round %d: the child: status %#x\n", round, (unsigned)status);
         CHECK(waited == pid && status == 0);
     }
     __atomic_store_n(&busy->over, true, __ATOMIC_RELAXED);

@@ -670,7 +670,7 @@ static const struct scenario scenarios[] = {
     {"stop, cancel", 1, 0, plant_callback, stop_a, cancel_b, check_ran_or_stopped},
     {"stop, stop", 0, 0, plant_callback, stop_a, stop_b, check_one_stopped},
     {"stop and wait, cancel", 1, 0, plant_callback, stop_wait_and_poison, cancel_b, check_poisoned},
-    {"stop, cancel, let go", 1, 0, plant_callback_alone, stop_wait_and_poison, cancel_and_drop, check_poisoned},
+    {"stop, cancel, go", 1, 0, plant_callback_alone, stop_wait_and_poison, cancel_and_drop, check_poisoned},
     {"two cancels, a callback", 2, 0, plant_callback, cancel_only, cancel_in_part, check_ran_once_by_either},
     {"wait, cancel", 0, 0, plant_parent, wait_a, cancel_b, check_waited},
     {"wait, cancel after one that was stopped", 0, 0, plant_parent, wait_a, flip_and_cancel, check_waited},

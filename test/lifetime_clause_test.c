@@ -52,7 +52,7 @@ static void a_child_keeps_its_ancestors_when_their_handles_go_first(void **state
     assert_int_equal(order_length, 1);
 }
 
-/* C17, C20: a context is freed with the last reference to it or to what is below it: the lowest goes first. */
+/* C17, C20: a context is freed with the last reference to it or to what is below: the lowest goes first. */
 static void freeing_runs_from_the_leaf_to_the_top(void **state)
 {
     (void)state;

@@ -209,7 +209,7 @@ static void a_crowd_gets_a_wider_roster(void **state)
     struct family *f = node_family(p);
     struct roster *first = (struct roster *)sync_load_acq(&f->roster, chunk);
     assert_int_equal(sync_load_acq(&first->wider, chunk), 0);
-    sync_store_relaxed(&f->misses, 4u, hint);
+    sync_store_relaxed(&f->turns, (uint32_t)FAMILY_CROWD, hint);
     for (int i = 10; i < N; i++) c[i] = child(p);
     struct roster *wide = (struct roster *)sync_load_acq(&first->wider, chunk);
     assert_non_null(wide);

@@ -6,10 +6,6 @@
 #include "futex.h"
 #include "service.h"
 
-/* ThreadSanitizer lets no child of a threaded process make threads unless it is told. */
-const char *__tsan_default_options(void);
-const char *__tsan_default_options(void) { return "die_after_fork=0"; }
-
 static sync_u32 runs;
 static char name_seen[16];
 static sigset_t blocked_seen;

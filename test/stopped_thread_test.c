@@ -141,8 +141,8 @@ static void *victim_main(void *arg)
 }
 
 /*
- * What the main thread does while the victim stands still; the watchdog catches it if it hangs. The victim may
- * have been stopped while it ran one of these callbacks, so their storage is reused only after it went on.
+ * What the main thread does while the victim stands still; the watchdog catches it if it hangs. The victim
+ * may have been stopped while it ran one of these callbacks: their storage is reused only after it went on.
  */
 static cctx_callback_t callback[200];
 

@@ -2,7 +2,7 @@
 /*
  * Test support: what several tests need and neither cmocka nor libc gives. Include it first.
  *
- *   CHECK(expression)            an assertion for threads and forked children, where cmocka's cannot be caught
+ *   CHECK(expression)            an assertion for threads and forked children, where cmocka's is not caught
  *   TEST_SANITIZED, SCALED(n)    whether a sanitizer is at work; n, or a tenth of it under one
  *   test_seed(), rng_t           a seed that is printed and that CCTX_SEED repeats; a small generator
  *   gate_t                       threads wait at a gate and start at one moment
@@ -81,7 +81,7 @@ static uint64_t test_seed_value;
     } while (0)
 
 #if TEST_TSAN
-/* A child of a process with threads may make threads, and its exit need not wait a second for late reports. */
+/* A child of a process with threads may make threads, and its exit need not wait for late reports. */
 const char *__tsan_default_options(void);
 const char *__tsan_default_options(void)
 {
@@ -101,7 +101,7 @@ static inline int64_t now_ns(void)
 static inline void watchdog_bark(int sig)
 {
     char line[96];
-    int n = snprintf(line, sizeof line, "watchdog: the test hangs (CCTX_SEED=%" PRIu64 ")\n", test_seed_value);
+    int n = snprintf(line, sizeof line, "watchdog: it hangs (CCTX_SEED=%" PRIu64 ")\n", test_seed_value);
     ssize_t written = write(STDERR_FILENO, line, (size_t)n);
     (void)written;
     (void)sig;
@@ -240,7 +240,8 @@ static inline void *small_stack_main(void *arg)
 static inline void run_on_small_stack(void (*fn)(void *arg), void *arg)
 {
     size_t guard = (size_t)sysconf(_SC_PAGESIZE);
-    char *map = mmap(NULL, SMALL_STACK + 2 * guard, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
+    int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK;
+    char *map = mmap(NULL, SMALL_STACK + 2 * guard, PROT_NONE, flags, -1, 0);
     CHECK(map != MAP_FAILED);
     int err = mprotect(map + guard, SMALL_STACK, PROT_READ | PROT_WRITE);
     CHECK(err == 0);
@@ -327,9 +328,9 @@ static inline void syscall_trapped(int sig, siginfo_t *info, void *context)
 }
 
 /*
- * Forks a child that runs warm(arg) freely and then work(arg) under a filter by which each system call of this
- * thread traps, is counted, and does not happen. A work that calls none is not disturbed at all. warm and work
- * may be the same function. The filter lets the return from the handler and the exit pass.
+ * Forks a child that runs warm(arg) freely and then work(arg) under a filter by which each system call of
+ * this thread traps, is counted, and does not happen. A work that calls none is not disturbed at all. warm
+ * and work may be the same function. The filter lets the return from the handler and the exit pass.
  */
 static inline syscall_log_t syscalls_of(void (*warm)(void *arg), void (*work)(void *arg), void *arg)
 {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Four threads derive, cancel, release, look, wait and register at random on one shared random tree, and check
- * after each step what must hold whatever the others do: C1-C5, C9, C13, C16, C17, C20, C21, C28.
+ * Four threads derive, cancel, release, look, wait and register at random on one shared random tree, and
+ * check after each step what must hold whatever the others do: C1-C5, C9, C13, C16, C17, C20, C21, C28.
  *
  * Contexts pass between the threads through slots, by exchange: who takes a handle out of a slot owns that
  * reference. A handle is wrapped in an entry that knows its line: the contexts above it, nearest first, which
@@ -349,7 +349,7 @@ static void whatever_four_threads_do_to_a_tree_its_promises_hold(void **state)
             entry_drop(slot[i], false);
         }
     assert_int_equal(callbacks_open, 0);
-    /* A deadline that was passing through a context may have had the last hold of it: it lets go by itself. */
+    /* A deadline that was passing through a context may have had the last hold of it: it lets go itself. */
     int64_t end = now_ns() + CCTX_S(60);
     while (__atomic_load_n(&payloads_live, __ATOMIC_ACQUIRE) != 0 && now_ns() < end)
         sched_yield();

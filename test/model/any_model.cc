@@ -1,5 +1,7 @@
-// any_model.cc: merged nodes: one node below two parents, that are canceled, closed and left at once. Real code: as
-// SPDX-License-Identifier: BSD-2-Clause     tree_model.cc.
+// any_model.cc: merged nodes: one node below two parents, that are canceled, closed and left at once.
+// SPDX-License-Identifier: BSD-2-Clause
+//
+// Real code: as tree_model.cc.
 #include "model.h"
 #include "roster.c"
 #include "node.c"

@@ -1,5 +1,7 @@
-// callback_model.cc: callbacks: registered, run once or stopped, in storage that is their caller's. Real code: as
-// SPDX-License-Identifier: BSD-2-Clause     tree_model.cc; what is freed is freed as soon as the contract allows.
+// callback_model.cc: callbacks: registered, run once or stopped, in storage that is their caller's.
+// SPDX-License-Identifier: BSD-2-Clause
+//
+// Real code: as tree_model.cc. What is freed is freed as soon as the contract allows.
 #include "model.h"
 #include "roster.c"
 #include "node.c"

@@ -1,5 +1,7 @@
-// cell_model.cc: pages of cells: freed by two threads, taken by a third, given back to the allocator by whoever brings
-// SPDX-License-Identifier: BSD-2-Clause     the last cell (handshake whole). Pages have three cells here.
+// cell_model.cc: pages of cells: freed by two threads, taken by a third, given back by the last.
+// SPDX-License-Identifier: BSD-2-Clause
+//
+// Real code: cell.c. Pages have three cells here, and a shelf two places.
 #include "model.h"
 #include "cell.c"
 

@@ -1,5 +1,7 @@
-// deadline_model.cc: contexts with deadlines: armed, fired, canceled, given children, and buried, against the one who
-// SPDX-License-Identifier: BSD-2-Clause     has the timer's role. Real code: as tree_model.cc, and timer.c, deadline.c.
+// deadline_model.cc: contexts with deadlines, armed, fired, canceled, buried, against the timer's role.
+// SPDX-License-Identifier: BSD-2-Clause
+//
+// Real code: as tree_model.cc, and timer.c, deadline.c.
 #define TREE_MODEL_TIMER
 #include "model.h"
 #include "roster.c"
@@ -47,7 +49,8 @@ struct deadlines : scenario {
         /* T1, C22: nothing of a context is left in the set, whose memory is for ever. */
         for (int i = 0; i < TIMER_TIERS; i++) {
             struct roster *r = (struct roster *)sync_load_relaxed(&node_timer.tier[i].set, owned);
-            for (sync_ptr *x = r ? roster_first(r) : NULL; x; x = roster_next(x)) RL_ASSERT(sync_load_relaxed(x, owned) == 0);
+            for (sync_ptr *x = r ? roster_first(r) : NULL; x; x = roster_next(x))
+                RL_ASSERT(sync_load_relaxed(x, owned) == 0);
             roster_free(r);
             for (uintptr_t g = sync_load_relaxed(&node_timer.tier[i].directories, owned), next; g; g = next) {
                 next = sync_load_relaxed(&((struct directory *)g)->next, owned);

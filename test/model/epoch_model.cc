@@ -1,6 +1,8 @@
-// epoch_model.cc: the epoch algorithm of ConcurrencyKit 0.7.1, retold in relaxed operations: which fences its user owes
-// SPDX-License-Identifier: BSD-2-Clause     it. src/epoch.c is that user; the retelling is to be read again with each
-// version of ck_epoch.c. src/epoch.c has the three fences of three_fences_in_c11; the ones before it lack one each.
+// epoch_model.cc: the epoch algorithm of ConcurrencyKit 0.7.1 in relaxed operations: what its user owes it.
+// SPDX-License-Identifier: BSD-2-Clause
+//
+// src/epoch.c is that user, and has the three fences of three_fences_in_c11; the scenarios before that lack one
+// each. The retelling is to be read against ck_epoch.c again with each of its versions.
 #include "model.h"
 
 struct object { sync_plain(int) data; };
@@ -18,7 +20,9 @@ struct reclaim : scenario {
     struct object *pending[4];  /* thread 1 defers one object */
 
     reclaim(const char *name, bool wrong, bool in_section, fence defer, fence begin, fence free)
-        : scenario(name, 3, 1, wrong), section(in_section), before_defer(defer), after_begin(begin), in_reclaim(free) {}
+        : scenario(name, 3, 1, wrong), section(in_section), before_defer(defer), after_begin(begin), in_reclaim(free)
+    {
+    }
     void before()
     {
         memset(pending, 0, sizeof pending);
@@ -97,10 +101,10 @@ static reclaim section_is_no_fence("section_is_no_fence", true, true, NONE, ACQU
 static reclaim no_fence_in_reclaim("no_fence_in_reclaim", true, false, FULL, ACQUIRE, NONE);
 // Loads of the section run before the epoch is read.
 static reclaim no_fence_after_begin("no_fence_after_begin", true, false, FULL, NONE, ACQUIRE);
-// The three fences: C11 lets a reader learn the new epoch from a third thread and still read the old slot. Machines on
-// which a store is seen by all other threads at once (x86, arm64, riscv64) do not; src/epoch.c relies on that.
+// The three fences: C11 lets a reader learn the new epoch from a third thread and still read the old slot. Machines
+// on which a store is seen by all other threads at once (x86, arm64, riscv64) do not; src/epoch.c relies on that.
 static reclaim three_fences_in_c11("three_fences_in_c11", true, false, FULL, ACQUIRE, ACQUIRE);
-// Two ways that hold in C11: full fences on both sides, or a read-modify-write of the epoch before the deferral.
+// Two ways that hold in C11: full fences on both sides, or a read-modify-write of the epoch first.
 static reclaim full_fences("full_fences", false, false, FULL, FULL, ACQUIRE);
 static reclaim epoch_rmw("epoch_rmw", false, false, RMW, ACQUIRE, ACQUIRE);
 

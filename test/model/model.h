@@ -169,7 +169,8 @@ struct scenario {
     const char *name;
     unsigned threads, bound;    /* bound: how many preemptions the exhaustive search allows */
     bool wrong;                 /* it shows a fault: some execution must fail */
-    scenario(const char *n, unsigned t, unsigned b, bool w = false) : next(NULL), name(n), threads(t), bound(b), wrong(w)
+    scenario(const char *n, unsigned t, unsigned b, bool w = false)
+        : next(NULL), name(n), threads(t), bound(b), wrong(w)
     {
         *model_last = this;
         model_last = &next;
@@ -225,8 +226,8 @@ template <int N> static model_result model_search(bool full, unsigned long limit
     p.progress_stream = &nowhere;
     rl::simulate<play<N> >(p);
     model_total += p.stop_iteration;
-    model_result r = {p.test_result != rl::test_result_success && p.test_result != rl::test_result_until_condition_hit,
-                      rl::test_result_str(p.test_result), (unsigned long)p.stop_iteration};
+    bool ended = p.test_result == rl::test_result_success || p.test_result == rl::test_result_until_condition_hit;
+    model_result r = {!ended, rl::test_result_str(p.test_result), (unsigned long)p.stop_iteration};
     return r;
 }
 
@@ -248,9 +249,10 @@ static model_result model_check(unsigned long limit, std::ostream &history)
         return r;
     }
     model_result b = model_explore(true, limit, history);
-    b.what = b.failed ? b.what + " at schedule " + std::to_string(b.runs)
-                      : std::to_string(r.runs) + " seeds, " + std::to_string(b.runs) + " schedules of at most " +
-                            std::to_string(model_scenario->bound) + " preemptions" + (b.runs >= limit ? " (not all)" : "");
+    std::string runs = std::to_string(b.runs), bound = std::to_string(model_scenario->bound);
+    if (b.failed) b.what += " at schedule " + runs;
+    else b.what = std::to_string(r.runs) + " seeds, " + runs + " schedules of at most " + bound + " preemptions" +
+                  (b.runs >= limit ? " (not all)" : "");
     return b;
 }
 
@@ -292,7 +294,7 @@ static int model_ledger(const char *model, unsigned long limit, const std::strin
 }
 
 /* MODEL [--runs N] [--history] [--weak HALF] [--ledger] [SCENARIO...] */
-static int model_main(int argc, char **argv, unsigned long limit = 4000)
+static int model_main(int argc, char **argv, unsigned long limit = 8000)
 {
     static std::ofstream nowhere("/dev/null");
     bool history = false, ledger = false;
@@ -326,9 +328,11 @@ static int model_main(int argc, char **argv, unsigned long limit = 4000)
         wanted -= wanted > 0;
         model_scenario = s;
         /* A fault that must show is looked for until it does. */
-        model_result r = model_check(s->wrong && limit < 60000 ? 60000 : limit, history ? std::cout : nowhere);
+        unsigned long most = s->wrong && limit < 60000 ? 60000 : limit;
+        model_result r = model_check(most, history ? std::cout : nowhere);
         bool bad = r.failed != s->wrong;
-        printf("%-6s %-28s %s%s\n", bad ? "FAILED" : "ok", s->name, s->wrong ? "must fail: " : "", r.what.c_str());
+        printf("%-6s %-28s %s%s\n", bad ? "FAILED" : "ok", s->name, s->wrong ? "must fail: " : "",
+               r.what.c_str());
         fflush(stdout);
         failures += bad;
         if (wanted == 0 && !names.empty()) break;

@@ -87,14 +87,16 @@ template <class T> struct model_atomic : model_field {
         touch(RL_INFO);
         at()->store(v, rl::mo_relaxed, RL_INFO);
     }
-    T load(rl::memory_order mo, rl::debug_info_param info) const { touch(info); return at()->load(mo, info); }
-    void store(T v, rl::memory_order mo, rl::debug_info_param info) { touch(info); at()->store(v, mo, info); }
-    T exchange(T v, rl::memory_order mo, rl::debug_info_param info) { touch(info); return at()->exchange(v, mo, info); }
-    T fetch_add(T v, rl::memory_order mo, rl::debug_info_param info) { touch(info); return at()->fetch_add(v, mo, info); }
-    T fetch_or(T v, rl::memory_order mo, rl::debug_info_param info) { touch(info); return at()->fetch_or(v, mo, info); }
-    T fetch_and(T v, rl::memory_order mo, rl::debug_info_param info) { touch(info); return at()->fetch_and(v, mo, info); }
-    T fetch_xor(T v, rl::memory_order mo, rl::debug_info_param info) { touch(info); return at()->fetch_xor(v, mo, info); }
-    bool compare_exchange_strong(T &e, T v, rl::memory_order mo, rl::debug_info_param info)
+    typedef rl::memory_order order;
+    typedef rl::debug_info_param where;
+    T load(order mo, where info) const { touch(info); return at()->load(mo, info); }
+    void store(T v, order mo, where info) { touch(info); at()->store(v, mo, info); }
+    T exchange(T v, order mo, where info) { touch(info); return at()->exchange(v, mo, info); }
+    T fetch_add(T v, order mo, where info) { touch(info); return at()->fetch_add(v, mo, info); }
+    T fetch_or(T v, order mo, where info) { touch(info); return at()->fetch_or(v, mo, info); }
+    T fetch_and(T v, order mo, where info) { touch(info); return at()->fetch_and(v, mo, info); }
+    T fetch_xor(T v, order mo, where info) { touch(info); return at()->fetch_xor(v, mo, info); }
+    bool compare_exchange_strong(T &e, T v, order mo, where info)
     {
         touch(info);
         return at()->compare_exchange_strong(e, v, mo, info);

@@ -1,5 +1,7 @@
-// timer_model.cc: the armed set against the thread that sleeps: armed, drained, fired, disarmed, slept. Real code:
-// SPDX-License-Identifier: BSD-2-Clause     roster.c and timer.c, with small occupants of the model's own.
+// timer_model.cc: the armed set against the thread that sleeps: armed, drained, fired, disarmed, slept.
+// SPDX-License-Identifier: BSD-2-Clause
+//
+// Real code: roster.c, timer.c, with small occupants of the model's own.
 #include "model.h"
 #include "roster.c"
 #include "timer.c"
@@ -121,7 +123,14 @@ struct timers : scenario {
 
 // T4: an armer against the role that goes to sleep.
 TIMERS(arm_doze, 2, 3)
-    void before() { timers::before(); WARM(NOW + 70); work(0); sync_init(&timer.next_wake, NOW); model_now = NOW; }
+    void before()
+    {
+        timers::before();
+        WARM(NOW + 70);
+        work(0);
+        sync_init(&timer.next_wake, NOW);
+        model_now = NOW;
+    }
     void thread(unsigned i) { if (i) role(); else arm(0, NOW + 50); }
 } arm_doze;
 TIMERS(arm_doze_first, 2, 2)
@@ -133,8 +142,7 @@ TIMERS(two_arm_doze, 3, 1)
     void before()
     {
         timers::before();
-        model_threads[1].ordinal = 2;                   /* the stripe of thread 0 */
-        for (int i = 0; i < 3; i++) model_threads[i].ordinal *= 2;
+        for (int i = 0; i < 3; i++) model_threads[i].ordinal = 0;       /* one stripe, so one chunk */
         WARM(NOW + 70);
         work(0);
         sync_init(&timer.next_wake, NOW);

@@ -1,5 +1,7 @@
-// tree_model.cc: the tree itself: derive, cancel with helping, the walk, closing, death. Real code: roster.c, node.c,
-// SPDX-License-Identifier: BSD-2-Clause           done.c, callback.c, cancel.c, derive.c, handle.c.
+// tree_model.cc: the tree itself: derive, cancel with helping, the walk, closing, death.
+// SPDX-License-Identifier: BSD-2-Clause
+//
+// Real code: roster.c, node.c, done.c, callback.c, cancel.c, derive.c, handle.c.
 #include "model.h"
 #include "roster.c"
 #include "node.c"
@@ -83,7 +85,7 @@ TREE(widen_cancel, 2, 2)
     {
         tree::before();
         for (int i = 0; i < 3; i++) more[i] = cctx_with_cancel(root);
-        sync_init(&node_family(root)->misses, 4u);
+        sync_init(&node_family(root)->turns, (uint32_t)FAMILY_CROWD);
     }
     void thread(unsigned i) { if (i) kid = cctx_with_cancel(root); else cctx_cancel(root); }
     void after()
@@ -121,7 +123,11 @@ TREE(derive_derive_chunk, 2, 2)
     }
 } derive_derive_chunk;
 TREE(first_child_cancel, 3, 1)
-    void thread(unsigned i) { if (i == 2) cctx_cancel(root); else (i ? kid : other) = cctx_with_cancel(root); }
+    void thread(unsigned i)
+    {
+        if (i == 2) cctx_cancel(root);
+        else (i ? kid : other) = cctx_with_cancel(root);
+    }
     void after() { RL_ASSERT(is_done(kid) && is_done(other)); tree::after(); }
 } first_child_cancel;
 
@@ -171,7 +177,8 @@ TREE(look_up, 2, 3)
     void thread(unsigned i)
     {
         if (i == 0) cctx_cancel(root);
-        else if (is_done(grandkid)) RL_ASSERT(is_done(kid) && is_done(root) && cause_of(grandkid) == &cctx_canceled);
+        else if (is_done(grandkid))
+            RL_ASSERT(is_done(kid) && is_done(root) && cause_of(grandkid) == &cctx_canceled);
     }
 } look_up;
 
@@ -321,6 +328,54 @@ TREE(close_derive, 2, 3)
     void after() { RL_ASSERT(is_done(grandkid)); kid = NULL; tree::after(); }
 } close_derive;
 
+// Each handle is closed: the descendants are done when both are.
+TREE(close_close, 2, 3)
+    void before() { before_grandkid(); cctx_ref(kid); }
+    void thread(unsigned) { cctx_close(kid); }
+    void after() { RL_ASSERT(is_done(grandkid)); kid = NULL; tree::after(); }
+} close_close;
+TREE(close_cancel, 2, 3)
+    void before() { before_grandkid(); }
+    void thread(unsigned i)
+    {
+        if (i == 0) cctx_close(kid);
+        else cctx_cancel(root);
+        RL_ASSERT(is_done(grandkid));
+    }
+    void after() { kid = NULL; tree::after(); }
+} close_cancel;
+
+// C25, C26: a waiter deep below the canceled one is woken, by the walk or by a helper.
+TREE(wait_walk, 2, 3)
+    void before() { before_grandkid(); }
+    void thread(unsigned i)
+    {
+        if (i == 0) cctx_cancel(root);
+        else RL_ASSERT(done_wait(&grandkid->state, INT64_MAX));
+    }
+} wait_walk;
+TREE(wait_walk_walk, 3, 1)
+    void before() { before_grandkid(); }
+    void thread(unsigned i)
+    {
+        if (i < 2) cctx_cancel(i ? kid : root);
+        else RL_ASSERT(done_wait(&grandkid->state, INT64_MAX));
+    }
+} wait_walk_walk;
+TREE(wait_walk_unref, 3, 1)
+    void before() { before_grandkid(); }
+    void thread(unsigned i)
+    {
+        if (i == 0) cctx_cancel(root);
+        else if (i == 1) cctx_unref(kid);
+        else {
+            RL_ASSERT(done_wait(&grandkid->state, INT64_MAX));
+            cctx_unref(grandkid);
+        }
+    }
+    void after() { kid = grandkid = NULL; tree::after(); }
+} wait_walk_unref;
+
 // Value contexts: a child that came through one pins it, and its owner by it; the walk passes over it.
 static const cctx_key_t key = {};
 TREE(value_walk, 2, 3)
@@ -336,7 +391,13 @@ TREE(value_walk, 2, 3)
 } value_walk;
 TREE(value_close, 2, 3)
     const cctx_t *value;
-    void before() { tree::before(); value = cctx_with_value(root, &key, NULL); kid = cctx_with_cancel(value); cctx_unref(value); }
+    void before()
+    {
+        tree::before();
+        value = cctx_with_value(root, &key, NULL);
+        kid = cctx_with_cancel(value);
+        cctx_unref(value);
+    }
     void thread(unsigned i) { cctx_unref(i ? kid : root); }
     void after() {}
 } value_close;

@@ -1,5 +1,7 @@
-// wait_model.cc: wait, wake and timeout on the one word of done.c: no lost wake, and what was written before the flip
-// SPDX-License-Identifier: BSD-2-Clause     is seen after it. A lost wake shows as a deadlock.
+// wait_model.cc: wait, wake and timeout on the one word of done.c.
+// SPDX-License-Identifier: BSD-2-Clause
+//
+// Real code: done.c. A lost wake shows as a deadlock; what was written before the flip is seen after the wait.
 #include "model.h"
 #include "done.c"
 
