@@ -82,7 +82,8 @@
  *
  * MEMORY: bounded by the live contexts, the child slots of the widest moment of each live parent and of
  * the armed deadlines, and a constant per thread. A parent that lives for ever under a churn of children
- * does not grow. While a thread is stopped inside a call, memory that others free may wait for it (C22).
+ * does not grow. Contexts stand in pages of 62, and a page goes back to the allocator with its last one.
+ * While a thread is stopped inside a call, memory that others free may wait for it (C22).
  *
  * ABI: struct cctx is opaque. Its first word is a pointer to its done word, in which bit 0 is "done" and
  * bit 1 "by a deadline"; that and the sizes of the structs below are frozen, all else may change (C31).
