@@ -218,10 +218,11 @@ out:
 }
 
 /* Sees to it that every descendant of top is done, whoever began. top is done, and pinned by the caller. */
-static void finish(struct thread *t, struct cctx *top, uint32_t old, enum cancel_where where)
+static void finish(struct cctx *top, uint32_t old, enum cancel_where where)
 {
     struct family *f = walk_descends(top, old);
     if (!f) return;
+    struct thread *t = thread_begin();
     struct walk w = {0};
     w.t = t;
     w.leg = w.few;
@@ -240,6 +241,7 @@ static void finish(struct thread *t, struct cctx *top, uint32_t old, enum cancel
     if (w.leg != w.few) alloc_put(w.leg);
     if (where == CANCEL_HERE) callback_run_list(t, w.run);
     else callback_hand_over(w.run);
+    thread_end(t);
 }
 
 /* ------------------------------------------------------------------------------------------------- the decision */
@@ -267,26 +269,26 @@ static uint32_t decide(struct cctx *n, uintptr_t word, uint32_t reason, bool *mi
 }
 
 /* What follows a flip that found old, whoever won: the winner may be stopped. */
-static void spread(struct thread *t, struct cctx *n, uint32_t old, enum cancel_where where)
+static void spread(struct cctx *n, uint32_t old, enum cancel_where where)
 {
     if (unlikely(done_sleepers(old))) done_wake(&n->state);
-    if (old & INNER) finish(t, n, old, where);
+    if (old & INNER) finish(n, old, where);
 }
 
-bool cancel_node(struct thread *t, struct cctx *n, const cctx_cause_t *cause, unsigned tag)
+bool cancel_node(struct cctx *n, const cctx_cause_t *cause, unsigned tag)
 {
     bool mine;
     uint32_t old = decide(n, cause ? (uintptr_t)cause | tag : 0, 0, &mine);
     if (cause && !mine && tag == CAUSE_OWNED) alloc_put((void *)(uintptr_t)cause);
-    spread(t, n, old, CANCEL_HERE);
+    spread(n, old, CANCEL_HERE);
     return cause ? mine && (!(old & DONE) || (old & CAUSED)) : !(old & DONE);   /* a helper may have flipped for us */
 }
 
-void cancel_deadline(struct thread *t, struct cctx *n)
+void cancel_deadline(struct cctx *n)
 {
     bool mine;
     uintptr_t word = sync_load_acq(&n->cause, claim);
     /* A cancel that has claimed is finished, not refuted: it may have taken the place of the deadline's own cause. */
     if ((word & CAUSE_TAG) == CAUSE_OWN) word = word - CAUSE_OWN + CAUSE_DEADLINE;
-    spread(t, n, decide(n, word, TIMEDOUT, &mine), CANCEL_HAND_OVER);
+    spread(n, decide(n, word, TIMEDOUT, &mine), CANCEL_HAND_OVER);
 }

@@ -25,9 +25,9 @@ enum cancel_where {
 
 /* Cancels n with cause (NULL: the constant), with CAUSE_BORROWED or CAUSE_OWNED for its tag. True: this call did it.
  * The caller has a reference. An owned cause that is not used is freed. */
-bool cancel_node(struct thread *t, struct cctx *n, const cctx_cause_t *cause, unsigned tag);
+bool cancel_node(struct cctx *n, const cctx_cause_t *cause, unsigned tag);
 /* The deadline of n has come. */
-void cancel_deadline(struct thread *t, struct cctx *n);
+void cancel_deadline(struct cctx *n);
 
 /* n is being born below a done node whose state word is s. */
 static inline void cancel_inherit(struct cctx *n, uint32_t s)

@@ -13,7 +13,7 @@ static bool node_pin(uintptr_t occupant) { return node_try_pin((struct cctx *)oc
 static void node_fire(uintptr_t occupant)
 {
     struct thread *t = thread_begin();
-    cancel_deadline(t, (struct cctx *)occupant);
+    cancel_deadline((struct cctx *)occupant);
     node_unref(t, (struct cctx *)occupant);
     thread_end(t);
 }
@@ -87,8 +87,8 @@ static struct cctx *deadline_origin(struct cctx *n)
     return n;
 }
 
-void deadline_fire(struct thread *t, struct cctx *n)
+void deadline_fire(struct cctx *n)
 {
     struct cctx *origin = deadline_origin(n);
-    if (origin) cancel_deadline(t, origin);
+    if (origin) cancel_deadline(origin);
 }

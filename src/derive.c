@@ -84,7 +84,7 @@ static struct cctx *derive_deadline(struct cctx *parent, int64_t deadline, const
             node_discard(t, n);
             n = NULL;
         } else if (deadline <= now) {
-            cancel_deadline(t, n);
+            cancel_deadline(n);
         } else if (earlier && !(sync_load_relaxed(&n->state, hint) & DONE) && (error = deadline_arm(t, n, now)) != 0) {
             node_unref(t, n);
             n = NULL;
@@ -169,7 +169,7 @@ static bool derive_leg(struct thread *t, struct cctx *n, struct leg *leg, struct
         if (!derive_admit(t, (uintptr_t)leg | SLOT_LEG, parent, p, &leg->slot)) return false;
         s = sync_load_hs(&p->state, attach, a, done);
     }
-    if (s & DONE) cancel_node(t, n, cancel_cause(p), s & TIMEDOUT ? CAUSE_DEADLINE : CAUSE_BORROWED);
+    if (s & DONE) cancel_node(n, cancel_cause(p), s & TIMEDOUT ? CAUSE_DEADLINE : CAUSE_BORROWED);
     return true;
 }
 

@@ -55,7 +55,7 @@ void epoch_leave(struct thread *t);
 /* Hands link's object to reclaim(link) after a grace period, on whatever thread polls then, outside sections.
  * The object is unreachable for new sections: the last unlink was a locked read-modify-write. weight is how many
  * small objects it counts for: once EPOCH_HEAVY is retired, the thread polls. Outside sections. */
-enum { EPOCH_HEAVY = 64 };
+enum { EPOCH_HEAVY = 32 };      /* half a magazine: what a poll brings back finds room there */
 void epoch_retire(struct thread *t, struct epoch_link *link, void (*reclaim)(struct epoch_link *link), unsigned weight);
 
 /* Reclaims what can be reclaimed now; else it happens once in 64 retirements. Outside sections. */

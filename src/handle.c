@@ -34,25 +34,21 @@ void cctx_close(cctx_t *ctx)
 {
     if (!ctx || node_is_root(ctx)) return;
     node_check(ctx, "cctx_close");
-    struct thread *t = thread_begin();
     /* The last handle of a leaf: nobody can see it done any more, so the flip would be for nobody. */
     bool unseen = sync_load_acq(&ctx->refs, last_ref) == 1 &&      /* first: it orders what other handles did */
                   !(sync_load_relaxed(&ctx->state, owned) & (INNER | EXPOSED));
-    if (!unseen && can_cancel(ctx, "cctx_close")) cancel_node(t, ctx, NULL, CAUSE_BORROWED);
+    if (!unseen && can_cancel(ctx, "cctx_close")) cancel_node(ctx, NULL, CAUSE_BORROWED);
+    struct thread *t = thread_begin();
     node_unref(t, ctx);
     thread_end(t);
 }
 
 bool cctx_cancel_cause(cctx_t *ctx, const cctx_cause_t *cause)
 {
-    if (!can_cancel(ctx, "cctx_cancel")) return false;
-    struct thread *t = thread_begin();
-    bool won = cancel_node(t, ctx, cause, CAUSE_BORROWED);
-    thread_end(t);
-    return won;
+    return can_cancel(ctx, "cctx_cancel_cause") && cancel_node(ctx, cause, CAUSE_BORROWED);
 }
 
-bool cctx_cancel(cctx_t *ctx) { return cctx_cancel_cause(ctx, NULL); }
+bool cctx_cancel(cctx_t *ctx) { return can_cancel(ctx, "cctx_cancel") && cancel_node(ctx, NULL, CAUSE_BORROWED); }
 
 static const cctx_cause_t out_of_memory = {ENOMEM, "out of memory"};
 
@@ -76,14 +72,11 @@ static cctx_cause_t *cause_format(int code, const char *format, va_list args)
 bool cctx_cancel_causef(cctx_t *ctx, int code, const char *format, ...)
 {
     if (!can_cancel(ctx, "cctx_cancel_causef")) return false;
-    struct thread *t = thread_begin();
     va_list args;
     va_start(args, format);
     int saved = errno;
     cctx_cause_t *cause = sync_load_acq(&ctx->state, done) & DONE ? NULL : cause_format(code, format ? format : "", args);
     errno = saved;
     va_end(args);
-    bool won = cause ? cancel_node(t, ctx, cause, CAUSE_OWNED) : cancel_node(t, ctx, &out_of_memory, CAUSE_BORROWED);
-    thread_end(t);
-    return won;
+    return cause ? cancel_node(ctx, cause, CAUSE_OWNED) : cancel_node(ctx, &out_of_memory, CAUSE_BORROWED);
 }

@@ -216,6 +216,15 @@ static bool node_published(struct cctx *n, uint32_t state)
            node_kind(n) == KIND_ANY;
 }
 
+/* Could a thread without a reference pin n, whose last handle the caller has? A walker pins where it stands (INNER),
+ * a merged node, and whom it wakes: then the state that it saw had sleepers, and after DONE nobody counts them down.
+ * The timer pins what is armed. */
+static bool node_pinnable(struct cctx *n, uint32_t state)
+{
+    return (state & (INNER | EXPOSED)) != 0 || state >= DONE_WAITER ||
+           sync_load_relaxed(&n->family, owned) != 0 || node_kind(n) == KIND_ANY;
+}
+
 /* Drops one; true if n is dead of it. */
 static bool node_drop(struct cctx *n)
 {
@@ -223,7 +232,7 @@ static bool node_drop(struct cctx *n)
     for (;;) {
         if (r == 1) {
             uint32_t state = sync_load_relaxed(&n->state, owned);
-            if (!node_published(n, state)) return true;         /* nobody else can reach it: no one to race with */
+            if (!node_pinnable(n, state)) return true;  /* no one to race with: what is left is reads in sections */
             if (state & INNER) {
                 if (sync_cas_acqrel(&n->refs, &r, REFS_CLOSED | REFS_BIAS, last_ref, last_ref))
                     return node_close(n);
@@ -304,7 +313,7 @@ static void node_reclaim(struct epoch_link *link)
 static void node_free(struct thread *t, struct cctx *n)
 {
     bool published = node_published(n, sync_load_relaxed(&n->state, owned));
-    sync_store_relaxed(&n->refs, 0u, owned);
+    if (CCTX_CHECK) sync_store_relaxed(&n->refs, 0u, owned);    /* where the last drop was no write: see node_drop */
 #ifdef SYNC_RELACY
     struct epoch_link *link = model_link_of(n);
 #else

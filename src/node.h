@@ -15,7 +15,8 @@
  *       callback: stop or claim) empties it.
  *   I5  A slot is occupied: its owner's memory is not freed. For:
  *   I6  Each occupant is counted by close, or came through a context that pins the owner, or the owner is open.
- *   I7  count(refs) = 0: dead; a dead node gets no reference, no pin, no occupant.
+ *   I7  count(refs) = 0: dead; a dead node gets no reference, no pin, no occupant. (A leaf that nobody could pin dies
+ *       with its last handle as it is, at 1.)
  *   I10 No pointer that was read in a section is used after it, unless pinned in it.
  *   I11 Between a flip and its wake the waker holds a reference or a pin on the node.
  *   I13 queued: one thread alone has the node on a run list, pinned, or has run it; it alone uses link.

@@ -24,9 +24,7 @@ static bool wait_node(struct cctx *n, int64_t deadline, int64_t until)
         if (now >= until) return false;
     }
     if (sync_load_acq(&n->state, done) & DONE) return true;
-    struct thread *t = thread_begin();
-    deadline_fire(t, n);
-    thread_end(t);
+    deadline_fire(n);
     /* Where nobody had armed it there was nothing to fire: then only the wait is left. */
     return done_wait(&n->state, until);
 }

@@ -228,7 +228,7 @@ static void the_cause_of_a_deadline_is_claimed_by_the_deadline_alone(void **stat
     assert_true(cctx_cancel_cause(a, &second));
     assert_ptr_equal(cctx_cause(a), &second);
     assert_int_equal(cctx_err(a), ECANCELED);
-    cancel_deadline(t, b);
+    cancel_deadline(b);
     assert_ptr_equal(cctx_cause(b), &first);
     assert_int_equal(cctx_err(b), ETIMEDOUT);
     assert_int_equal(cause_word(b), (uintptr_t)&first | CAUSE_DEADLINE);

@@ -83,7 +83,7 @@ static void a_waiter_fires_the_deadline_of_its_origin(void **state)
     cctx_t *c = cctx_with_cancel(origin);
     const cctx_t *value = cctx_with_value(c, &key, NULL);
     cctx_t *below = timed(value, 3 * HOUR), *other = cctx_with_cancel(above);
-    deadline_fire(t, below);
+    deadline_fire(below);
     assert_int_equal(cctx_err(origin), ETIMEDOUT);
     assert_int_equal(cctx_err(below), ETIMEDOUT);
     assert_int_equal(cctx_err(above), 0);
@@ -104,7 +104,7 @@ static void a_waiter_on_a_merge_fires_the_parent_whose_deadline_it_is(void **sta
         cctx_t *any = cctx_with_any((const cctx_t *[]){p[0], p[1], p[2]}, 3), *below = cctx_with_cancel(any);
         assert_null(node_tslot(any));
         assert_int_equal(any->deadline, p[earliest]->deadline);
-        deadline_fire(t, below);
+        deadline_fire(below);
         assert_int_equal(cctx_err(below), ETIMEDOUT);
         for (int i = 0; i < 3; i++) assert_int_equal(cctx_err(p[i]), i == earliest ? ETIMEDOUT : 0);
         cctx_unref(below);

@@ -214,7 +214,7 @@ HOOKS(hand_over, 3, 1)
     void thread(unsigned i)
     {
         if (i == 0) {
-            cancel_deadline(thread_current, root);
+            cancel_deadline(root);
             over = true;
             sync_add_acqrel(&queue_bell, 1u, queue, none);
             futex_wake(&queue_bell);
@@ -241,7 +241,7 @@ HOOKS(hand_over_two, 3, 1)
     void thread(unsigned i)
     {
         if (i < 2) {
-            cancel_deadline(thread_current, i ? other : kid);
+            cancel_deadline(i ? other : kid);
             cctx_unref(i ? other : kid);
         } else while (ran < 2) {
             uint32_t b = sync_load_acq(&queue_bell, queue);

@@ -127,7 +127,7 @@ DEADLINES(fire_fire, 2, 3)
     {
         if (i == 0) role(WHEN);
         else {
-            deadline_fire(thread_current, kid);
+            deadline_fire(kid);
             RL_ASSERT(is_done(kid) && cause_of(kid) == &own);
         }
     }

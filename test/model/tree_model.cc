@@ -276,7 +276,7 @@ TREE(cause_owned, 2, 4)
     void thread(unsigned i)
     {
         c[i] = tell();
-        cancel_node(thread_current, root, c[i], CAUSE_OWNED);
+        cancel_node(root, c[i], CAUSE_OWNED);
         hear(kid, c[0], c[1]);
     }
 } cause_owned;

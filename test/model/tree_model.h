@@ -32,5 +32,5 @@ void table_drop(struct table *) {}
 #ifndef TREE_MODEL_TIMER
 void timer_disarm(sync_ptr *) { abort(); }
 int deadline_arm(struct thread *, struct cctx *, int64_t) { abort(); }
-void deadline_fire(struct thread *, struct cctx *) {}
+void deadline_fire(struct cctx *) {}
 #endif
