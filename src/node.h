@@ -160,7 +160,8 @@ sync_ptr *node_next_hook(struct family *f, sync_ptr *slot);
 
 /* References. Roots have none. */
 void node_ref(struct cctx *n);
-/* In a section, or with anything else that keeps n's memory: a reference, or false, n is dead. Orders nothing: what
+/* In a section, or with anything else that keeps n's memory, and for one of the reasons that node_pinnable in node.c
+ * knows: a reference, or false, n is dead. Orders nothing: what
  * led to n did, and what follows is ordered by last_ref. */
 bool node_try_pin(struct cctx *n);
 /* Drops a reference, a pin, or the count of an occupant that was tagged, and buries what dies of it: no recursion.
