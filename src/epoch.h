@@ -58,7 +58,7 @@ void epoch_leave(struct thread *t);
 enum { EPOCH_HEAVY = 32 };      /* half a magazine: what a poll brings back finds room there */
 void epoch_retire(struct thread *t, struct epoch_link *link, void (*reclaim)(struct epoch_link *link), unsigned weight);
 
-/* Reclaims what can be reclaimed now; else it happens once in 64 retirements. Outside sections. */
+/* Reclaims what can be reclaimed now; else it happens once in EPOCH_HEAVY retirements. Outside sections. */
 void epoch_poll(struct thread *t);
 
 /* What waits for reclamation in all records: for tests and statistics. */

@@ -97,20 +97,19 @@ static sync_ptr *chunk_add(struct chunk *k, uintptr_t word, sync_plain(sync_ptr 
     }
 }
 
-/* Declares k full. What was emptied before nobody has told of, so it is looked at once more. */
-static void chunk_fill_up(struct chunk *k)
+/* Leaves k where a search finds it, if its fill is still what the caller saw. */
+static void chunk_leave(struct chunk *k, uint32_t fill)
 {
-    uint32_t live = CHUNK_LIVE, full = CHUNK_FULL;
-    if (sync_cas_relaxed(&k->fill, &live, (uint32_t)CHUNK_FULL, hint) && chunk_look(k) != 0 &&
-        sync_cas_relaxed(&k->fill, &full, (uint32_t)CHUNK_HOLE, hint))
+    if (sync_load_relaxed(&k->fill, hint) == fill && sync_cas_relaxed(&k->fill, &fill, (uint32_t)CHUNK_HOLE, hint))
         sync_add_relaxed(&sync_get(k->stripe)->holes, 1u, stat);
 }
 
-/* Leaves k, from which no stripe takes slots any more, where a search finds it. */
-static void chunk_leave(struct chunk *k)
+/* Declares k full. What was emptied before nobody has told of, so it is looked at once more. */
+static void chunk_fill_up(struct chunk *k)
 {
     uint32_t live = CHUNK_LIVE;
-    if (sync_cas_relaxed(&k->fill, &live, (uint32_t)CHUNK_HOLE, hint)) sync_add_relaxed(&sync_get(k->stripe)->holes, 1u, stat);
+    if (sync_cas_relaxed(&k->fill, &live, (uint32_t)CHUNK_FULL, hint) && chunk_look(k) != 0)
+        chunk_leave(k, CHUNK_FULL);
 }
 
 /* s takes slots from k in place of the exhausted one, unless another thread was first. Whichever of them is not taken
@@ -118,8 +117,8 @@ static void chunk_leave(struct chunk *k)
 static void stripe_go_on(struct stripe *s, struct chunk *exhausted, struct chunk *k)
 {
     uintptr_t old = (uintptr_t)exhausted;
-    if (!sync_cas_acqrel(&s->live, &old, (uintptr_t)k, chunk, none)) chunk_leave(k);
-    else if (exhausted && exhausted != k) chunk_leave(exhausted);       /* claimed again after it was declared full */
+    if (!sync_cas_acqrel(&s->live, &old, (uintptr_t)k, chunk, none)) chunk_leave(k, CHUNK_LIVE);
+    else if (exhausted && exhausted != k) chunk_leave(exhausted, CHUNK_LIVE);   /* claimed again after it was declared full */
 }
 
 /* A chunk with word in its first slot, pushed on s. */
@@ -207,9 +206,7 @@ void roster_vacate(sync_ptr *slot)
     struct chunk *k = chunk_of(slot);
     uint64_t bit = (uint64_t)1 << (slot - k->slot);
     sync_store_relaxed(&k->free, sync_load_relaxed(&k->free, hint) | bit, hint);
-    uint32_t full = CHUNK_FULL;
-    if (sync_load_relaxed(&k->fill, hint) == CHUNK_FULL && sync_cas_relaxed(&k->fill, &full, (uint32_t)CHUNK_HOLE, hint))
-        sync_add_relaxed(&sync_get(k->stripe)->holes, 1u, stat);
+    chunk_leave(k, CHUNK_FULL);
 }
 
 /* The first slot of the stripes from i on, or of the rosters that follow. */
