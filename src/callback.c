@@ -37,29 +37,33 @@ static void callback_end(struct callback *cb, uint32_t state)
     futex_wake(park);
 }
 
-/* Calls fn. The caller has emptied the slot, or it never was in one. */
-static void callback_call(struct callback *cb)
+/* Calls fn. The caller has emptied the slot and claims cb by its record t, or it never was in one: NULL. */
+static void callback_call(struct thread *t, struct callback *cb)
 {
     struct frame frame = {false};
     callback_fn fn = sync_get(cb->fn);
     void *arg = sync_get(cb->arg);
     sync_set(cb->runner, thread_here());
     sync_set(cb->frame, &frame);
-    sync_set(cb->generation, thread_generation());
+    sync_store_relaxed(&cb->generation, thread_generation(), owned);
     sync_xor_acqrel(&cb->state, (uint32_t)(CALLBACK_REGISTERED | CALLBACK_RUNNING), hook_run, none);
+    if (t) thread_claim(t, NULL);
     fn(arg);
     if (!frame.gone) callback_end(cb, CALLBACK_FINISHED);
 }
 
-/* Takes cb out of its slot, if it is still there; *word becomes what stood there. The claim, and the stop. */
-static bool callback_take(struct callback *cb, sync_ptr *slot, uintptr_t *word)
+/* Takes cb out of its slot, if it is still there; *word becomes what stood there. The claim, and the stop: t claims cb
+ * then, until its state tells. */
+static bool callback_take(struct thread *t, struct callback *cb, sync_ptr *slot, uintptr_t *word)
 {
     uintptr_t w = sync_load_acq(slot, slot);
+    thread_claim(t, cb);
     while ((w & ~(uintptr_t)SLOT_MASK) == (uintptr_t)cb)
         if (sync_cas_acqrel(slot, &w, (uintptr_t)0, empty, slot)) {
             *word = w;
             return true;
         }
+    thread_claim(t, NULL);
     return false;
 }
 
@@ -79,9 +83,9 @@ void callback_run_list(struct thread *t, struct cctx *n)
         for (sync_ptr *x = &f->hook; x; x = node_next_hook(f, x)) {
             uintptr_t w = sync_load_hs(x, attach, b, slot);
             struct callback *cb = (struct callback *)(w & ~(uintptr_t)SLOT_MASK);
-            if (!cb || !callback_take(cb, x, &w)) continue;
+            if (!cb || !callback_take(t, cb, x, &w)) continue;
             struct cctx *via = sync_get(cb->via);
-            callback_call(cb);
+            callback_call(t, cb);
             callback_settle(t, w, n, via);
         }
         node_unref(t, n);
@@ -180,13 +184,14 @@ int cctx_after_func(const cctx_t *ctx, cctx_callback_t *storage, void (*fn)(void
     sync_set(cb->node, n);
     sync_set(cb->via, via);
     sync_set(cb->slot, (sync_ptr *)NULL);
+    sync_init(&cb->generation, thread_generation());
     sync_init(&cb->state, (uint32_t)CALLBACK_REGISTERED);
     if (!n) {                           /* never done: registered nowhere, but it keeps its context */
         node_ref(via);
         return 0;
     }
     if (sync_load_acq(&n->state, done) & DONE) {
-        callback_call(cb);
+        callback_call(NULL, cb);
         return 0;
     }
     if (sync_get(via->deadline) != CCTX_NEVER && !runner_start()) {
@@ -204,8 +209,8 @@ int cctx_after_func(const cctx_t *ctx, cctx_callback_t *storage, void (*fn)(void
         /* The canceler may have looked before the slot was filled: whoever empties it runs it. */
         uintptr_t w;
         node_ref(n);
-        if (callback_take(cb, slot, &w)) {
-            callback_call(cb);
+        if (callback_take(t, cb, slot, &w)) {
+            callback_call(t, cb);
             callback_settle(t, w, n, via);
         }
         node_unref(t, n);
@@ -214,27 +219,40 @@ int cctx_after_func(const cctx_t *ctx, cctx_callback_t *storage, void (*fn)(void
     return slot ? 0 : ENOMEM;
 }
 
+/* In the child of a fork a stop that the parent was in the middle of is nobody's. */
+static bool callback_stoppable(uint32_t s)
+{
+    return s == CALLBACK_REGISTERED ||
+           ((s & (CALLBACK_REGISTERED | CALLBACK_STOPPING)) == (CALLBACK_REGISTERED | CALLBACK_STOPPING) &&
+            s >> CALLBACK_STAMP != thread_generation() << CALLBACK_STAMP >> CALLBACK_STAMP);
+}
+
 bool cctx_stop(cctx_callback_t *storage)
 {
     struct callback *cb = callback_in(storage);
     if (!cb) return false;
-    if (sync_load_acq(&cb->state, hook_run) != CALLBACK_REGISTERED) return false;
+    uint32_t s = sync_load_acq(&cb->state, hook_run);
+    if (!callback_stoppable(s)) return false;
     struct thread *t = thread_begin();
     struct cctx *node = sync_get(cb->node), *via = sync_get(cb->via);
     sync_ptr *slot = sync_get(cb->slot);
     /* Without a slot this decides and is the last touch. With one, a second stop keeps off the slot: the node may be
      * gone as soon as that is empty. */
-    uint32_t s = CALLBACK_REGISTERED, next = slot ? CALLBACK_REGISTERED | CALLBACK_STOPPING : CALLBACK_IDLE;
+    uint32_t next = slot ? CALLBACK_REGISTERED | CALLBACK_STOPPING | (s & CALLBACK_WAITED) |
+                               thread_generation() << CALLBACK_STAMP : CALLBACK_IDLE;
     uintptr_t w = 0;
     bool won = false;
     epoch_enter(t);                     /* K3 */
     if (sync_cas_acqrel(&cb->state, &s, next, hook_end, hook_run)) {
         if (slot) node_vacate(node, slot);
-        won = !slot || callback_take(cb, slot, &w);
+        won = !slot || callback_take(t, cb, slot, &w);
     }
     epoch_leave(t);
     if (won) {
-        if (slot) callback_end(cb, CALLBACK_IDLE);
+        if (slot) {
+            callback_end(cb, CALLBACK_IDLE);
+            thread_claim(t, NULL);
+        }
         callback_settle(t, w, node, via);
     }
     thread_end(t);
@@ -244,7 +262,22 @@ bool cctx_stop(cctx_callback_t *storage)
 /* Does this thread run cb? (In the child of a fork a new thread may have the address of one that is gone.) */
 static bool callback_mine(struct callback *cb)
 {
-    return sync_get(cb->generation) == thread_generation() && sync_get(cb->runner) == thread_here();
+    return sync_load_relaxed(&cb->generation, owned) == thread_generation() && sync_get(cb->runner) == thread_here();
+}
+
+/* In the child of a fork: did a thread take cb that is gone? Then fn does not run any more. */
+static bool callback_lost(struct callback *cb)
+{
+    sync_ptr *slot = sync_get(cb->slot);
+    if (sync_load_relaxed(&cb->generation, hint) == thread_generation() || !slot) return false;
+    struct thread *t = thread_begin();
+    epoch_enter(t);                     /* K3 */
+    bool lost = (sync_load_acq(&cb->state, hook_run) & CALLBACK_REGISTERED) &&
+                (sync_load_acq(slot, empty) & ~(uintptr_t)SLOT_MASK) != (uintptr_t)cb && !thread_claimed(cb) &&
+                (sync_load_acq(&cb->state, hook_run) & CALLBACK_REGISTERED);            /* K4 */
+    epoch_leave(t);
+    thread_end(t);
+    return lost;
 }
 
 bool cctx_stop_wait(cctx_callback_t *storage)
@@ -266,7 +299,8 @@ bool cctx_stop_wait(cctx_callback_t *storage)
         if (!(s & (CALLBACK_REGISTERED | CALLBACK_RUNNING))) break;
         if ((s & CALLBACK_RUNNING) && callback_mine(cb)) break;
         /* In the child of a fork the thread that ran it is gone. */
-        if ((s & CALLBACK_RUNNING) && sync_get(cb->generation) != thread_generation()) break;
+        if ((s & CALLBACK_RUNNING) && sync_load_relaxed(&cb->generation, owned) != thread_generation()) break;
+        if (unlikely(callback_lost(cb))) break;
         futex_wait(park, seen, INT64_MAX);
     }
     return false;

@@ -10,7 +10,10 @@
  *   K2  The library reads the storage only in its registrar, in the claimer after its compare-and-swap, and in
  *       callers of stop; and after FINISHED was exchanged in, or frame->gone was set, not at all.
  *   K3  The claimer keeps the node pinned until the state has left REGISTERED, so a stop that reads REGISTERED in
- *       a section may touch the slot in that section. */
+ *       a section may touch the slot in that section.
+ *   K4  Who empties a slot claims the callback from before that until its state tells (thread_claim). So in the
+ *       child of a fork a registration whose slot was emptied and that nobody claims was taken by a thread that is
+ *       gone: fn will not run. */
 #ifndef CCTXI_CALLBACK_H
 #define CCTXI_CALLBACK_H
 
@@ -29,7 +32,7 @@ struct callback {               /* what cctx_callback_t holds */
     sync_plain(struct cctx *) via;      /* the context it was registered on; pinned if it is not node */
     sync_plain(sync_ptr *) slot;
     sync_u32 state;
-    sync_plain(uint32_t) generation;    /* of the process that runs it */
+    sync_u32 generation;        /* of the process that registered it, then of the one that runs it */
     sync_plain(const void *) runner;    /* the thread that runs it; set before RUNNING */
     sync_plain(struct frame *) frame;
 };
@@ -39,7 +42,8 @@ enum {
     CALLBACK_RUNNING = 2,
     CALLBACK_FINISHED = 4,
     CALLBACK_WAITED = 8,        /* somebody parks for FINISHED */
-    CALLBACK_STOPPING = 16      /* one stop alone may touch the slot: it stays registered until that is decided */
+    CALLBACK_STOPPING = 16,     /* one stop alone may touch the slot: it stays registered until that is decided */
+    CALLBACK_STAMP = 8          /* above: the generation of that stop. In the child of a fork it is gone */
 };
 
 /* Is there a callback slot in use, or was there? In a section or with a reference. */

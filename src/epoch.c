@@ -141,6 +141,7 @@ static void forked(void)
         r->thread.retired = 0;
         r->thread.inside = false;
         r->thread.transient = 0;
+        sync_store_relaxed(&r->thread.claim, (uintptr_t)0, owned);
         sync_store_rel(&r->in_use, 0u, record);
     }
 }
@@ -178,6 +179,15 @@ void thread_end_slow(struct thread *t)
     epoch_poll(t);
     thread_current = NULL;
     record_release(record_of(t));
+}
+
+void thread_claim(struct thread *t, const void *what) { sync_store_rel(&t->claim, (uintptr_t)what, hook_run); }
+
+bool thread_claimed(const void *what)
+{
+    for (struct record *r = (struct record *)sync_load_acq(&records, record); r; r = r->next)
+        if (sync_load_acq(&r->thread.claim, hook_run) == (uintptr_t)what) return true;
+    return false;
 }
 
 void epoch_enter(struct thread *t)

@@ -26,6 +26,9 @@ struct thread {                 /* what the library keeps per thread; recycled, 
     unsigned transient;         /* calls in progress on a record that is taken for one call; else 0 */
     unsigned retired;           /* since the last poll */
     bool inside;                /* in a section */
+#ifndef SYNC_RELACY
+    sync_ptr claim;             /* see thread_claim; the owner writes, others read */
+#endif
 };
 
 extern _Thread_local struct thread *thread_current;
@@ -48,6 +51,11 @@ static inline void thread_end(struct thread *t)
 
 /* How often this process image is the child of a fork: tells what died with the parent's other threads. */
 unsigned thread_generation(void);
+
+/* Tells what t's thread is taking over, until it tells of nothing (NULL); in the child of a fork the claims of threads
+ * that are gone are off. Ordering: what came before a claim went off is seen by who sees it off (edge hook_run). */
+void thread_claim(struct thread *t, const void *what);
+bool thread_claimed(const void *what);
 
 void epoch_enter(struct thread *t);
 void epoch_leave(struct thread *t);

@@ -50,7 +50,7 @@
  * chunk     the CAS that pushes a chunk or a wider roster -> walk, attach
  *           carries    the zeroed slots, the chunk's stripe
  *           if weaker  as family
- * hook_run  the state's change to RUNNING -> the load of a stop
+ * hook_run  the state's change to RUNNING -> the load of a stop; a claim's end -> who looks for it after a fork
  *           carries    runner, frame, generation
  *           if weaker  a call from inside fn is not recognized
  * hook_end  the exchange to FINISHED -> the fetch_or of a stop_wait

@@ -103,6 +103,8 @@ struct thread *model_thread() { return &model_threads[rl::thread_index()]; }
 struct thread *thread_begin_slow(void) { abort(); }
 void thread_end_slow(struct thread *) { abort(); }
 unsigned thread_generation(void) { return 0; }
+void thread_claim(struct thread *, const void *) {}
+bool thread_claimed(const void *) { return false; }
 /* callback.c's: */
 static const void *thread_here(void) { return model_thread(); }
 static bool runner_start(void) { return true; }
