@@ -191,7 +191,11 @@ int cctx_after_func(const cctx_t *ctx, cctx_callback_t *storage, void (*fn)(void
         return 0;
     }
     if (sync_load_acq(&n->state, done) & DONE) {
+        node_ref(via);                  /* the registration keeps it until fn has returned (contract, C28) */
         callback_call(NULL, cb);
+        struct thread *t = thread_begin();
+        node_unref(t, via);
+        thread_end(t);
         return 0;
     }
     if (sync_get(via->deadline) != CCTX_NEVER && !runner_start()) {
