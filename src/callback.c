@@ -10,6 +10,8 @@
 
 #ifndef SYNC_RELACY
 _Static_assert(sizeof(struct callback) <= sizeof(cctx_callback_t), "the storage is the caller's and frozen");
+_Static_assert(_Alignof(struct callback) <= _Alignof(cctx_callback_t), "so is its alignment");
+_Static_assert(_Alignof(cctx_callback_t) > SLOT_NODE_MASK, "a slot has its address and the tags");
 #endif
 
 /* stop_wait parks on one of these, chosen by the callback's address: its own storage may be gone when the waker
@@ -58,7 +60,7 @@ static bool callback_take(struct thread *t, struct callback *cb, sync_ptr *slot,
 {
     uintptr_t w = sync_load_acq(slot, slot);
     thread_claim(t, cb);
-    while ((w & ~(uintptr_t)SLOT_MASK) == (uintptr_t)cb)
+    while ((w & ~(uintptr_t)SLOT_NODE_MASK) == (uintptr_t)cb)
         if (sync_cas_acqrel(slot, &w, (uintptr_t)0, empty, slot)) {
             *word = w;
             return true;
@@ -82,7 +84,7 @@ void callback_run_list(struct thread *t, struct cctx *n)
         next = sync_get(f->link);
         for (sync_ptr *x = &f->hook; x; x = node_next_hook(f, x)) {
             uintptr_t w = sync_load_hs(x, attach, b, slot);
-            struct callback *cb = (struct callback *)(w & ~(uintptr_t)SLOT_MASK);
+            struct callback *cb = (struct callback *)(w & ~(uintptr_t)SLOT_NODE_MASK);
             if (!cb || !callback_take(t, cb, x, &w)) continue;
             struct cctx *via = sync_get(cb->via);
             callback_call(t, cb);
@@ -277,7 +279,7 @@ static bool callback_lost(struct callback *cb)
     struct thread *t = thread_begin();
     epoch_enter(t);                     /* K3 */
     bool lost = (sync_load_acq(&cb->state, hook_run) & CALLBACK_REGISTERED) &&
-                (sync_load_acq(slot, empty) & ~(uintptr_t)SLOT_MASK) != (uintptr_t)cb && !thread_claimed(cb) &&
+                (sync_load_acq(slot, empty) & ~(uintptr_t)SLOT_NODE_MASK) != (uintptr_t)cb && !thread_claimed(cb) &&
                 (sync_load_acq(&cb->state, hook_run) & CALLBACK_REGISTERED);            /* K4 */
     epoch_leave(t);
     thread_end(t);

@@ -185,9 +185,9 @@ static void walk_once(struct walk *w, struct cctx *top, struct family *f)
         if (unlikely(++w->visits >= VISITS || w->wakes == BATCH || w->drops == BATCH || w->depth == w->room))
             walk_cut(w, n);
         uintptr_t word = sync_load_hs(x, attach, b, slot);
-        if (x + 8 < end) prefetch(sync_load_relaxed(x + 8, hint) & ~(uintptr_t)SLOT_MASK);
+        if (x + 8 < end) prefetch(sync_load_relaxed(x + 8, hint) & ~(uintptr_t)SLOT_NODE_MASK);
         x++;
-        uintptr_t occupant = word & ~(uintptr_t)SLOT_MASK;
+        uintptr_t occupant = word & ~(uintptr_t)SLOT_NODE_MASK;
         if (!occupant) continue;
         struct family *down;
         struct cctx *c;

@@ -15,6 +15,7 @@ struct timer node_timer;
 _Static_assert(sizeof(struct cctx) == CELL_SIZE || sizeof(void *) != 8, "a context is one line");
 _Static_assert(sizeof(struct cctx) <= CELL_SIZE && sizeof(struct family) <= CELL_SIZE, "they are cells");
 _Static_assert(offsetof(struct cctx, done) == 0, "the first word is frozen");
+_Static_assert(_Alignof(struct leg) > SLOT_NODE_MASK && _Alignof(cctx_cause_t) > CAUSE_TAG, "tags have room in addresses");
 
 static struct cctx *core_new(struct thread *t) { return (struct cctx *)cell_get(&t->cells); }
 static void core_free(struct thread *t, struct cctx *n) { cell_put(&t->cells, n); }
@@ -195,7 +196,7 @@ bool node_try_pin(struct cctx *n)
 static uint32_t slot_close(sync_ptr *slot)
 {
     if (sync_load_acq(slot, empty) == 0) return 0;
-    return (sync_or_acqrel(slot, (uintptr_t)SLOT_TAG, none, empty) & ~(uintptr_t)SLOT_MASK) != 0;
+    return (sync_or_acqrel(slot, (uintptr_t)SLOT_TAG, none, empty) & ~(uintptr_t)SLOT_NODE_MASK) != 0;
 }
 
 /* The last handle is gone: counts the occupants. True if there are none: n is dead. */

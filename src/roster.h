@@ -1,7 +1,7 @@
 /* Layer 4, mechanism. roster: a lock-free set of words with O(1) add and remove and a walk.
  * SPDX-License-Identifier: BSD-2-Clause
  *
- * A slot is one word: 0, or an occupant with tags in its low three bits. One compare-and-swap fills it and one
+ * A slot is one word: 0, or an occupant with tags in its low bits. One compare-and-swap fills it and one
  * exchange empties it; the slot is the truth and everything else here is a hint where an empty one may be. Slots
  * stand in chunks, chunks hang in push-only lists, one list a stripe; a roster that several threads fill at once is
  * followed by a wider one with a stripe for each. Nothing moves, and all goes with the roster.
@@ -25,7 +25,8 @@ enum {
     SLOT_LEG = 2,               /* the occupant is a leg of a merged node, not a child */
     SLOT_FRESH = 2,             /* in the timer: not in the index yet */
     SLOT_SEEN = 4,              /* in the timer: the role has met an entry for it in this pass */
-    SLOT_MASK = 7
+    SLOT_MASK = 7,              /* of the timer, whose occupants are cells */
+    SLOT_NODE_MASK = SLOT_TAG | SLOT_LEG        /* of the tree: a leg or a callback may stand at any multiple of 4 */
 };
 
 struct stripe;
