@@ -142,9 +142,13 @@ enum sync_reason {
 #include <stdatomic.h>
 typedef struct { _Atomic uint16_t raw; } sync_u16;
 typedef struct { _Atomic uint32_t raw; } sync_u32;
-typedef struct { _Atomic uint64_t raw; } sync_u64;
-typedef struct { _Atomic int64_t raw; } sync_i64;
+typedef struct { _Alignas(8) _Atomic uint64_t raw; } sync_u64;      /* gcc for i386 aligns it to 4, where a load may tear */
+typedef struct { _Alignas(8) _Atomic int64_t raw; } sync_i64;
 typedef struct { _Atomic uintptr_t raw; } sync_ptr;
+/* Instructions, never the locks of libatomic. */
+__extension__ _Static_assert(__atomic_always_lock_free(2, 0), "sync_u16 is lock-free");
+__extension__ _Static_assert(__atomic_always_lock_free(4, 0), "sync_u32 is lock-free");
+__extension__ _Static_assert(__atomic_always_lock_free(8, 0), "sync_u64 is lock-free: on i386 that takes an i586");
 #ifdef SYNC_SEEDED
 #include "seeded.h"
 #define SYNC_POINT() sched_point(__func__, __LINE__),
