@@ -4,22 +4,31 @@
 #include "clock.h"
 #include <errno.h>
 #include <linux/futex.h>
+#include <linux/time_types.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
+/* A machine of 32 bits has two calls. This one's times have 64 bits whatever the program's time_t has: a deadline may be
+ * further off than 2^31 seconds. */
+#ifdef SYS_futex_time64
+enum { FUTEX_CALL = SYS_futex_time64 };
+#else
+enum { FUTEX_CALL = SYS_futex };
+#endif
+
 /* Private: the words of one process. FUTEX_WAIT_BITSET takes its time as absolute, on CLOCK_MONOTONIC. */
-static long futex(sync_u32 *word, int op, uint32_t value, const struct timespec *until)
+static long futex(sync_u32 *word, int op, uint32_t value, const struct __kernel_timespec *until)
 {
-    return syscall(SYS_futex, &word->raw, op | FUTEX_PRIVATE_FLAG, value, until, NULL, FUTEX_BITSET_MATCH_ANY);
+    return syscall(FUTEX_CALL, &word->raw, op | FUTEX_PRIVATE_FLAG, value, until, NULL, FUTEX_BITSET_MATCH_ANY);
 }
 
 /* True: the time has not come. Times before 0 have passed; the kernel refuses them. */
 static bool futex_wait_until(sync_u32 *word, uint32_t seen, int64_t until)
 {
     int64_t at = until > 0 ? until : 0;
-    struct timespec t = {.tv_sec = (time_t)(at / 1000000000), .tv_nsec = (long)(at % 1000000000)};
+    struct __kernel_timespec t = {.tv_sec = at / 1000000000, .tv_nsec = at % 1000000000};
     return futex(word, FUTEX_WAIT_BITSET, seen, &t) == 0 || errno != ETIMEDOUT;
 }
 
