@@ -69,11 +69,11 @@ void deadline_wait(void)
     if (service_start(&timer_thread)) sync_store_relaxed(&orphaned, 0u, hint);
 }
 
-/* The ancestor whose own deadline n's is; NULL if it was there no more. */
+/* The ancestor whose own deadline n's is, or n: n is live, or was when it was waited for, and keeps its ancestors. */
 static struct cctx *deadline_origin(struct cctx *n)
 {
     int64_t d = sync_get(n->deadline);
-    while (n && !node_tslot(n)) {
+    while (!node_tslot(n)) {
         struct cctx *up = node_owner(sync_get(n->parent));
         if (node_kind(n) == KIND_ANY) {         /* by the first parent that has the deadline */
             struct any *a = (struct any *)(void *)n;
@@ -87,8 +87,4 @@ static struct cctx *deadline_origin(struct cctx *n)
     return n;
 }
 
-void deadline_fire(struct cctx *n)
-{
-    struct cctx *origin = deadline_origin(n);
-    if (origin) cancel_deadline(origin);
-}
+void deadline_fire(struct cctx *n) { cancel_deadline(deadline_origin(n)); }

@@ -25,7 +25,7 @@ static bool wait_node(struct cctx *n, int64_t deadline, int64_t until)
     }
     if (sync_load_acq(&n->state, done) & DONE) return true;
     deadline_fire(n);
-    /* Where nobody had armed it there was nothing to fire: then only the wait is left. */
+    /* Whoever fired it, n is done by now. */
     return done_wait(&n->state, until);
 }
 
