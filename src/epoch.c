@@ -92,7 +92,7 @@ static void record_release(struct record *r)
     sync_store_rel(&r->in_use, 0u, record);
 }
 
-static bool is_reserve(struct record *r) { return r >= reserve && r < reserve + RESERVE; }
+static bool is_reserve(struct record *r) { return (uintptr_t)r - (uintptr_t)reserve < sizeof reserve; }
 
 /* A recycled record, a new one, or NULL without memory. */
 static struct record *record_take(void)
