@@ -18,15 +18,12 @@ static void *service_main(void *arg)
 static bool service_create(struct service *s)
 {
     sigset_t all, before;
-    pthread_attr_t attr;
     pthread_t thread;
-    if (pthread_attr_init(&attr) != 0) return false;
-    pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
-    int failed = pthread_create(&thread, &attr, service_main, s);
+    int failed = pthread_create(&thread, NULL, service_main, s);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
-    pthread_attr_destroy(&attr);
+    if (failed == 0) pthread_detach(thread);
     return failed == 0;
 }
 
