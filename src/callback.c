@@ -303,7 +303,6 @@ bool cctx_stop_wait(cctx_callback_t *storage)
         uint32_t seen = sync_load_acq(park, hook_end);
         s = sync_or_acqrel(&cb->state, (uint32_t)CALLBACK_WAITED, none, hook_end);
         if (!(s & (CALLBACK_REGISTERED | CALLBACK_RUNNING))) break;
-        if ((s & CALLBACK_RUNNING) && callback_mine(cb)) break;
         /* In the child of a fork the thread that ran it is gone. */
         if ((s & CALLBACK_RUNNING) && sync_load_relaxed(&cb->generation, owned) != thread_generation()) break;
         if (unlikely(callback_lost(cb))) break;
