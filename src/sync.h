@@ -156,8 +156,8 @@ __extension__ _Static_assert(__atomic_always_lock_free(8, 0), "sync_u64 is lock-
 #define SYNC_POINT()
 #endif
 #define SYNC_RMW(r, a, h) \
-    ((h) >= 0 ? memory_order_seq_cst : (r) >= 0 && (a) >= 0 ? memory_order_acq_rel \
-     : (r) >= 0 ? memory_order_release : (a) >= 0 ? memory_order_acquire : memory_order_relaxed)
+    ((h) >= 0 ? memory_order_seq_cst : (r) >= 0 ? ((a) >= 0 ? memory_order_acq_rel : memory_order_release) \
+     : (a) >= 0 ? memory_order_acquire : memory_order_relaxed)
 #define SYNC_GET(a, h) ((h) >= 0 ? memory_order_seq_cst : (a) >= 0 ? memory_order_acquire : memory_order_relaxed)
 #define SYNC_PUT(r, h) ((h) >= 0 ? memory_order_seq_cst : (r) >= 0 ? memory_order_release : memory_order_relaxed)
 #define SYNC_LOAD(p, a, h, g)         (SYNC_POINT() atomic_load_explicit(&(p)->raw, SYNC_GET(a, h)))
