@@ -173,7 +173,7 @@ static struct chunk *roster_hole(struct roster *widest, struct stripe *own)
             holes += sync_load_relaxed(&r->stripe[i].holes, stat);
             chunks += sync_load_relaxed(&r->stripe[i].chunks, stat);
         }
-    if (8 * holes < chunks || holes == 0) return NULL;
+    if (8 * holes < chunks) return NULL;        /* with no holes, too: the caller has seen a chunk */
     for (struct roster *r = widest; r; r = sync_get(r->narrower)) {
         unsigned n = sync_get(r->stripes), from = r == widest ? sync_get(own->index) : 0;
         for (unsigned i = 0; i < n; i++) {
