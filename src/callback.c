@@ -271,11 +271,12 @@ static bool callback_mine(struct callback *cb)
     return sync_load_relaxed(&cb->generation, owned) == thread_generation() && sync_get(cb->runner) == thread_here();
 }
 
-/* In the child of a fork: did a thread take cb that is gone? Then fn does not run any more. */
+/* In the child of a fork: did a thread take cb that is gone? Then fn does not run any more. (A stop failed and cb is
+ * registered: so it is in a slot, or was. Without one the stop decides.) */
 static bool callback_lost(struct callback *cb)
 {
     sync_ptr *slot = sync_get(cb->slot);
-    if (sync_load_relaxed(&cb->generation, hint) == thread_generation() || !slot) return false;
+    if (sync_load_relaxed(&cb->generation, hint) == thread_generation()) return false;
     struct thread *t = thread_begin();
     epoch_enter(t);                     /* K3 */
     bool lost = (sync_load_acq(&cb->state, hook_run) & CALLBACK_REGISTERED) &&
