@@ -54,14 +54,24 @@ static void callback_call(struct thread *t, struct callback *cb)
     if (!frame.gone) callback_end(cb, CALLBACK_FINISHED);
 }
 
-/* Takes cb out of its slot, if it is still there; *word becomes what stood there. The claim, and the stop: t claims cb
- * then, until its state tells. */
-static bool callback_take(struct thread *t, struct callback *cb, sync_ptr *slot, uintptr_t *word)
+/* What a stop leaves in the slot until the state tells, so that the node stays pinned until then. */
+static int64_t stopped;
+
+/* The callback that a slot's word speaks of, or NULL. */
+static struct callback *callback_of(uintptr_t word)
+{
+    uintptr_t occupant = word & ~(uintptr_t)SLOT_NODE_MASK;
+    return occupant == (uintptr_t)&stopped ? NULL : (struct callback *)occupant;
+}
+
+/* Takes cb out of its slot, if it is still there; *word becomes what stood there. The claim leaves nothing there, the stop
+ * its mark. t claims cb then, until its state tells. */
+static bool callback_take(struct thread *t, struct callback *cb, sync_ptr *slot, uintptr_t mark, uintptr_t *word)
 {
     uintptr_t w = sync_load_acq(slot, slot);
     thread_claim(t, cb);
-    while ((w & ~(uintptr_t)SLOT_NODE_MASK) == (uintptr_t)cb)
-        if (sync_cas_acqrel(slot, &w, (uintptr_t)0, empty, slot)) {
+    while (callback_of(w) == cb)
+        if (sync_cas_acqrel(slot, &w, mark ? mark | (w & SLOT_NODE_MASK) : 0, empty, slot)) {
             *word = w;
             return true;
         }
@@ -84,8 +94,8 @@ void callback_run_list(struct thread *t, struct cctx *n)
         next = sync_get(f->link);
         for (sync_ptr *x = &f->hook; x; x = node_next_hook(f, x)) {
             uintptr_t w = sync_load_hs(x, attach, b, slot);
-            struct callback *cb = (struct callback *)(w & ~(uintptr_t)SLOT_NODE_MASK);
-            if (!cb || !callback_take(t, cb, x, &w)) continue;
+            struct callback *cb = callback_of(w);
+            if (!cb || !callback_take(t, cb, x, 0, &w)) continue;
             struct cctx *via = sync_get(cb->via);
             callback_call(t, cb);
             callback_settle(t, w, n, via);
@@ -215,7 +225,7 @@ int cctx_after_func(const cctx_t *ctx, cctx_callback_t *storage, void (*fn)(void
         /* The canceler may have looked before the slot was filled: whoever empties it runs it. */
         uintptr_t w;
         node_ref(n);
-        if (callback_take(t, cb, slot, &w)) {
+        if (callback_take(t, cb, slot, 0, &w)) {
             callback_call(t, cb);
             callback_settle(t, w, n, via);
         }
@@ -251,13 +261,14 @@ bool cctx_stop(cctx_callback_t *storage)
     epoch_enter(t);                     /* K3 */
     if (sync_cas_acqrel(&cb->state, &s, next, hook_end, hook_run)) {
         if (slot) node_vacate(node, slot);
-        won = !slot || callback_take(t, cb, slot, &w);
+        won = !slot || callback_take(t, cb, slot, (uintptr_t)&stopped, &w);
     }
     epoch_leave(t);
     if (won) {
         if (slot) {
             callback_end(cb, CALLBACK_IDLE);
             thread_claim(t, NULL);
+            w = sync_swap_acqrel(slot, (uintptr_t)0, empty, slot);
         }
         callback_settle(t, w, node, via);
     }
@@ -280,7 +291,7 @@ static bool callback_lost(struct callback *cb)
     struct thread *t = thread_begin();
     epoch_enter(t);                     /* K3 */
     bool lost = (sync_load_acq(&cb->state, hook_run) & CALLBACK_REGISTERED) &&
-                (sync_load_acq(slot, empty) & ~(uintptr_t)SLOT_NODE_MASK) != (uintptr_t)cb && !thread_claimed(cb) &&
+                callback_of(sync_load_acq(slot, empty)) != cb && !thread_claimed(cb) &&
                 (sync_load_acq(&cb->state, hook_run) & CALLBACK_REGISTERED);            /* K4 */
     epoch_leave(t);
     thread_end(t);
