@@ -21,7 +21,7 @@ static sync_u32 parking[PARKING];
 
 static sync_u32 *parking_of(struct callback *cb) { return &parking[(uintptr_t)cb / sizeof *cb % PARKING]; }
 
-#ifndef SYNC_RELACY
+#if !defined SYNC_RELACY && !defined SYNC_SEEDED
 static _Thread_local char here;
 static const void *thread_here(void) { return &here; }
 #endif

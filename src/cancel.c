@@ -18,7 +18,7 @@ const cctx_cause_t *cancel_cause(struct cctx *n)
 
 /* --------------------------------------------------------------------------------------------------- the walk */
 
-#ifdef SYNC_RELACY
+#ifdef SYNC_SMALL
 enum { VISITS = 3, BATCH = 1, STACK = 2 };
 #define prefetch(p) ((void)(p))
 #else

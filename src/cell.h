@@ -15,7 +15,7 @@
 
 #include "sync.h"
 
-#ifdef SYNC_RELACY
+#ifdef SYNC_SMALL
 enum { CELL_END = 4, MAGAZINE_SIZE = 4 };
 #else
 enum {

@@ -4,7 +4,7 @@
 #include "clock.h"
 #include "futex.h"
 
-#ifdef SYNC_RELACY
+#ifdef SYNC_SMALL
 enum { SPINS = 0 };
 #define spin_pause() ((void)0)
 #else

@@ -63,7 +63,11 @@ void epoch_leave(struct thread *t);
 /* Hands link's object to reclaim(link) after a grace period, on whatever thread polls then, outside sections.
  * The object is unreachable for new sections: the last unlink was a locked read-modify-write. weight is how many
  * small objects it counts for: once EPOCH_HEAVY is retired, the thread polls. Outside sections. */
+#ifdef SYNC_SMALL
+enum { EPOCH_HEAVY = 3 };
+#else
 enum { EPOCH_HEAVY = 32 };      /* half a magazine: what a poll brings back finds room there */
+#endif
 void epoch_retire(struct thread *t, struct epoch_link *link, void (*reclaim)(struct epoch_link *link), unsigned weight);
 
 /* Reclaims what can be reclaimed now; else it happens once in EPOCH_HEAVY retirements. Outside sections. */

@@ -15,7 +15,7 @@
 
 #include "sync.h"
 
-#ifdef SYNC_RELACY
+#ifdef SYNC_SMALL
 enum { CHUNK_SLOTS = 2, ROSTER_STRIPES_MAX = 2 };
 #else
 enum { CHUNK_SLOTS = 56, ROSTER_STRIPES_MAX = 16 };

@@ -5,8 +5,9 @@
  *   (default)     C11 atomics: what ships.
  *   SYNC_RELACY   the sources are compiled as C++ against relacy; each operation is a scheduling point of the
  *                 model checker, stale reads included.
- *   SYNC_SEEDED   C11 atomics on real threads of which one runs at a time; a seeded scheduler decides at each
- *                 operation who goes on.
+ *   SYNC_SEEDED   C11 atomics on threads of which one runs at a time; a seeded scheduler decides at each operation
+ *                 who goes on.
+ * With SYNC_SMALL, as always with relacy, batches and chunks are so small that short programs reach every path.
  *
  * An ordered operation names its edge (release half, acquire half) or its handshake (side, and put or get). The
  * names are enumerators, so a misspelled one does not compile, and the model build can weaken one half of one
@@ -109,6 +110,10 @@
  * callback. */
 #define SYNC_HANDSHAKES(H) H(attach) H(arm) H(doze)
 
+#if defined SYNC_RELACY && !defined SYNC_SMALL
+#define SYNC_SMALL
+#endif
+
 enum sync_half {
 #define E(n) SYNC_rel_##n, SYNC_acq_##n,
 #define H(n) SYNC_hs_##n##_a_put, SYNC_hs_##n##_a_get, SYNC_hs_##n##_b_put, SYNC_hs_##n##_b_get,
@@ -151,24 +156,27 @@ __extension__ _Static_assert(__atomic_always_lock_free(4, 0), "sync_u32 is lock-
 __extension__ _Static_assert(__atomic_always_lock_free(8, 0), "sync_u64 is lock-free: on i386 that takes an i586");
 #ifdef SYNC_SEEDED
 #include "seeded.h"
-#define SYNC_POINT() sched_point(__func__, __LINE__),
+#ifndef SCHED_POINT
+#define SCHED_POINT(function, line, p) sched_point(function, line)
+#endif
+#define SYNC_POINT(p) SCHED_POINT(__func__, __LINE__, p),
 #else
-#define SYNC_POINT()
+#define SYNC_POINT(p)
 #endif
 #define SYNC_RMW(r, a, h) \
     ((h) >= 0 ? memory_order_seq_cst : (r) >= 0 ? ((a) >= 0 ? memory_order_acq_rel : memory_order_release) \
      : (a) >= 0 ? memory_order_acquire : memory_order_relaxed)
 #define SYNC_GET(a, h) ((h) >= 0 ? memory_order_seq_cst : (a) >= 0 ? memory_order_acquire : memory_order_relaxed)
 #define SYNC_PUT(r, h) ((h) >= 0 ? memory_order_seq_cst : (r) >= 0 ? memory_order_release : memory_order_relaxed)
-#define SYNC_LOAD(p, a, h, g)         (SYNC_POINT() atomic_load_explicit(&(p)->raw, SYNC_GET(a, h)))
-#define SYNC_STORE(p, v, r, h)        (SYNC_POINT() atomic_store_explicit(&(p)->raw, (v), SYNC_PUT(r, h)))
-#define SYNC_SWAP(p, v, r, a, h, g)   (SYNC_POINT() atomic_exchange_explicit(&(p)->raw, (v), SYNC_RMW(r, a, h)))
-#define SYNC_ADD(p, v, r, a, h, g)    (SYNC_POINT() atomic_fetch_add_explicit(&(p)->raw, (v), SYNC_RMW(r, a, h)))
-#define SYNC_OR(p, v, r, a, h, g)     (SYNC_POINT() atomic_fetch_or_explicit(&(p)->raw, (v), SYNC_RMW(r, a, h)))
-#define SYNC_AND(p, v, r, a, h, g)    (SYNC_POINT() atomic_fetch_and_explicit(&(p)->raw, (v), SYNC_RMW(r, a, h)))
-#define SYNC_XOR(p, v, r, a, h, g)    (SYNC_POINT() atomic_fetch_xor_explicit(&(p)->raw, (v), SYNC_RMW(r, a, h)))
+#define SYNC_LOAD(p, a, h, g)         (SYNC_POINT(p) atomic_load_explicit(&(p)->raw, SYNC_GET(a, h)))
+#define SYNC_STORE(p, v, r, h)        (SYNC_POINT(p) atomic_store_explicit(&(p)->raw, (v), SYNC_PUT(r, h)))
+#define SYNC_SWAP(p, v, r, a, h, g)   (SYNC_POINT(p) atomic_exchange_explicit(&(p)->raw, (v), SYNC_RMW(r, a, h)))
+#define SYNC_ADD(p, v, r, a, h, g)    (SYNC_POINT(p) atomic_fetch_add_explicit(&(p)->raw, (v), SYNC_RMW(r, a, h)))
+#define SYNC_OR(p, v, r, a, h, g)     (SYNC_POINT(p) atomic_fetch_or_explicit(&(p)->raw, (v), SYNC_RMW(r, a, h)))
+#define SYNC_AND(p, v, r, a, h, g)    (SYNC_POINT(p) atomic_fetch_and_explicit(&(p)->raw, (v), SYNC_RMW(r, a, h)))
+#define SYNC_XOR(p, v, r, a, h, g)    (SYNC_POINT(p) atomic_fetch_xor_explicit(&(p)->raw, (v), SYNC_RMW(r, a, h)))
 #define SYNC_CAS(p, e, v, r, a, h, g) \
-    (SYNC_POINT() atomic_compare_exchange_strong_explicit(&(p)->raw, (e), (v), SYNC_RMW(r, a, h), SYNC_GET(a, h)))
+    (SYNC_POINT(p) atomic_compare_exchange_strong_explicit(&(p)->raw, (e), (v), SYNC_RMW(r, a, h), SYNC_GET(a, h)))
 #define sync_plain(T)                 T
 #define sync_get(x)                   (x)
 #define sync_set(x, v)                ((void)((x) = (v)))

@@ -4,10 +4,13 @@
 #include "alloc.h"
 #include "futex.h"
 
-#ifdef SYNC_RELACY
-enum { DIRECTORY_CHUNKS = 2 };
+#ifdef SYNC_SMALL
+enum { DIRECTORY_CHUNKS = 2, STALE = 4 };
 #else
-enum { DIRECTORY_CHUNKS = 61 };
+enum {
+    DIRECTORY_CHUNKS = 61,
+    STALE = 1024                /* entries of the heap that are kept unlooked at */
+};
 #endif
 enum {
     ARITY = 4,                  /* of the heap */
@@ -45,7 +48,7 @@ void timer_init(struct timer *t, const struct timer_ops *ops)
     sync_init(&t->bell, 0u);
     t->heap = NULL;
     t->count = t->capacity = 0;
-    t->limit = 1024;
+    t->limit = STALE;
     t->starved = INT64_MAX;
     t->rebuild = false;
 }
@@ -220,7 +223,7 @@ static void heap_filter(struct timer *t, struct thread *self)
     for (size_t i = 0; i < kept; i++) slot_unsee(t->heap[i].slot, 0);
     for (size_t i = kept / ARITY + 1; i-- > 0;)
         if (i < kept) heap_down(t, i, t->heap[i]);
-    t->limit = 2 * kept + 1024;
+    t->limit = 2 * kept + STALE;
     if (t->capacity > 2 * t->limit) {
         struct timer_entry *less = (struct timer_entry *)alloc_resize(t->heap, t->limit * sizeof *less);
         if (less) {

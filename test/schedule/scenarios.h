@@ -1,0 +1,486 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* scenarios: short races of two threads on a small tree: what stands before, what either does, what must hold
+ * after. */
+#ifndef CCTX_TEST_SCENARIOS_H
+#define CCTX_TEST_SCENARIOS_H
+
+#include "../support.h"
+#include "machine.h"
+
+#include "callback.h"
+#include "cancel.h"
+#include "deadline.h"
+
+enum { POISON = 0xdb };
+
+enum { MANY = 70 };             /* children: more than stand inline and in one chunk */
+static cctx_t *p, *again, *c[MANY], *d;
+static const cctx_t *v;
+static unsigned children;       /* before the race; a parameter of the scenarios */
+static bool a_won, b_won;
+static bool registered;         /* cb may be stopped */
+static cctx_callback_t cb;
+static int ran, destroyed;
+static const cctx_cause_t cause_a = {1, "a"}, cause_b = {2, "b"};
+
+static void destroy(void *value) { ++*(int *)value; }
+static const cctx_key_t key = {"key", destroy};
+
+/* fn sees what its context promises: everything below is done. */
+static void call(void *arg)
+{
+    (void)arg;
+    ran++;
+    CHECK(cctx_is_done(p));
+    for (unsigned i = 0; i < children; i++) CHECK(!c[i] || cctx_is_done(c[i]));
+}
+
+static void call_alone(void *arg)
+{
+    (void)arg;
+    ran++;
+}
+
+static void polls(void)
+{
+    struct thread *t = thread_begin();
+    for (int i = 0; i < 4; i++) epoch_poll(t);
+    thread_end(t);
+}
+
+static void plant_parent(void)
+{
+    p = cctx_with_cancel(cctx_background());
+    for (unsigned i = 0; i < children; i++) c[i] = cctx_with_cancel(p);
+}
+
+static void plant_grandchildren(void)
+{
+    plant_parent();
+    for (unsigned i = 0; i + 1 < children; i += 2) {
+        cctx_unref(c[i + 1]);
+        c[i + 1] = cctx_with_cancel(c[i]);
+    }
+}
+
+/* Whoever lets go of a handle has it no more when the call begins. */
+static void drop(cctx_t **hand)
+{
+    cctx_t *ctx = *hand;
+    *hand = NULL;
+    cctx_unref(ctx);
+}
+static void drop_v(void)
+{
+    const cctx_t *ctx = v;
+    v = NULL;
+    cctx_unref(ctx);
+}
+static void drop_children(void)
+{
+    for (unsigned i = 0; i < children; i++) drop(&c[i]);
+}
+static void drop_all(void)
+{
+    drop_children();
+    drop(&d);
+    drop_v();
+    drop(&p);
+}
+
+static void all_done(void)
+{
+    CHECK(cctx_is_done(p));
+    for (unsigned i = 0; i < children; i++) CHECK(!c[i] || cctx_is_done(c[i]));
+}
+
+/* ---- derive against cancel. C3, I9 ---- */
+
+static void derive(void) { d = cctx_with_cancel(p); }
+static void cancel_all(void)
+{
+    a_won = cctx_cancel(p);
+    all_done();
+}
+static void check_derived(void)
+{
+    CHECK(a_won);
+    all_done();
+    CHECK(cctx_err(d) == ECANCELED && cctx_cause(d) == &cctx_canceled);
+    drop_all();
+}
+
+/* ---- two derivations: each child has a slot of its own. R1, I4 ---- */
+
+static void derive_other(void) { v = cctx_with_cancel(p); }
+static void check_two_derived(void)
+{
+    CHECK(v->slot != d->slot);
+    cctx_cancel(p);
+    CHECK(cctx_is_done(v) && cctx_is_done(d));
+    drop_all();
+}
+
+/* ---- two cancels: when either returns, all is done; one has won. C1, C3, I8 ---- */
+
+static void cancel_as_a(void)
+{
+    a_won = cctx_cancel_cause(p, &cause_a);
+    all_done();
+}
+static void cancel_as_b(void)
+{
+    b_won = cctx_cancel_cause(p, &cause_b);
+    all_done();
+}
+static void cancel_plainly(void)
+{
+    b_won = cctx_cancel(p);
+    all_done();
+}
+static void check_one_won(void)
+{
+    const cctx_cause_t *cause = cctx_cause(p);
+    CHECK(a_won != b_won);
+    CHECK((cause == &cause_a) == a_won);
+    for (unsigned i = 0; i < children; i++) CHECK(cctx_cause(c[i]) == cause);
+    drop_all();
+}
+
+/* ---- cancel from above while one below cancels its own. C4 ---- */
+
+static void cancel_below(void)
+{
+    cctx_cancel(c[0]);
+    CHECK(cctx_is_done(c[0]) && cctx_is_done(c[1]));
+}
+
+static void check_all_done(void)
+{
+    all_done();
+    drop_all();
+}
+
+/* ---- cancel while what it walks dies. I5, I10 ---- */
+
+static void drop_as_b(void)
+{
+    drop_children();
+    polls();
+}
+static void cancel_only(void) { a_won = cctx_cancel(p); }
+static void check_canceled(void)
+{
+    CHECK(a_won && cctx_err(p) == ECANCELED);
+    drop_all();
+}
+
+/* ---- the last handles of parent and children at once. I5, I6 ---- */
+
+static void drop_parent(void)
+{
+    drop(&p);
+    polls();
+}
+static void check_nothing(void) { drop_all(); }
+
+/* ---- derive through a value context while the owner is closed; the value goes once. C17, I6 ---- */
+
+static void plant_value(void)
+{
+    plant_parent();
+    v = cctx_with_value(p, &key, &destroyed);
+}
+static void derive_through_value(void)
+{
+    d = cctx_with_cancel(v);
+    drop_v();
+    drop(&d);
+    polls();
+}
+static void check_destroyed(void)
+{
+    drop_all();
+    CHECK(destroyed == 1);
+}
+static void drop_value(void)
+{
+    drop(&d);
+    drop_v();
+    polls();
+}
+static void plant_value_with_child(void)
+{
+    plant_value();
+    d = cctx_with_cancel(v);
+}
+
+/* ---- a close of one handle while the other one derives, and lets go. C3 ---- */
+
+static void plant_two_handles(void)
+{
+    plant_parent();
+    cctx_ref(p);
+    again = p;
+}
+static void close_one(void)
+{
+    cctx_t *ctx = p;
+    p = NULL;
+    cctx_close(ctx);
+}
+static void derive_and_let_go(void)
+{
+    d = cctx_with_cancel(again);
+    drop(&again);
+}
+static void check_closed(void)
+{
+    CHECK(cctx_err(d) == ECANCELED);
+    drop_all();
+}
+
+/* ---- callbacks: register, stop, stop and wait, against cancel. C28, C29, K1, K2, K3 ---- */
+
+static void plant_callback(void)
+{
+    plant_parent();
+    CHECK(cctx_after_func(p, &cb, call, NULL) == 0);
+    registered = true;
+}
+/* On a context that was done by then it runs at once, whatever its cancel has still to do. */
+static void register_it(void)
+{
+    CHECK(cctx_after_func(p, &cb, call_alone, NULL) == 0);
+    registered = true;
+}
+static void check_ran_once(void)
+{
+    CHECK(ran == 1);
+    CHECK(!cctx_stop_wait(&cb));
+    drop_all();
+}
+static void stop_a(void) { a_won = cctx_stop(&cb); }
+static void stop_b(void) { b_won = cctx_stop(&cb); }
+static void cancel_b(void) { cctx_cancel(p); }
+static void check_ran_or_stopped(void)
+{
+    CHECK(ran == !a_won);
+    drop_all();
+}
+static void check_one_stopped(void)
+{
+    CHECK(a_won != b_won && ran == 0);
+    drop_all();
+}
+/* The storage is the caller's when stop_wait returns: what the library writes there later is seen. */
+static void stop_wait_and_poison(void)
+{
+    a_won = cctx_stop_wait(&cb);
+    registered = false;
+    CHECK(ran == !a_won);
+    memset(&cb, 0, sizeof cb);
+    memset(&cb, POISON, sizeof cb);
+}
+static void check_poisoned(void)
+{
+    const unsigned char *byte = (const unsigned char *)&cb;
+    for (size_t i = 0; i < sizeof cb; i++) CHECK(byte[i] == POISON);
+    CHECK(ran == !a_won);
+    drop_all();
+}
+static void cancel_and_drop(void)
+{
+    cctx_cancel(p);
+    drop_children();
+    drop(&p);
+    polls();
+}
+static void plant_callback_alone(void)
+{
+    plant_parent();
+    CHECK(cctx_after_func(p, &cb, call_alone, NULL) == 0);
+    registered = true;
+}
+static void cancel_in_part(void)
+{
+    b_won = cctx_cancel(p);
+}
+/* Two cancels and a callback: both return, the callback has run or is being run by the other one. */
+static void check_ran_once_by_either(void)
+{
+    CHECK(ran == 1 && a_won != b_won);
+    drop_all();
+}
+
+/* ---- waits. C24, D1, I11 ---- */
+
+static void wait_a(void) { CHECK(cctx_wait(p) == ECANCELED); }
+static void wait_below(void) { CHECK(cctx_wait(c[0]) == ECANCELED); }
+/* One who was stopped after its flip left the sleepers to whoever comes next. */
+static void flip_and_cancel(void)
+{
+    done_flip(&p->state, 0);
+    CHECK(!cctx_cancel(p));
+}
+static void wait_in_time(void) { a_won = cctx_wait_until(p, machine_now() + 50); }
+static void check_waited(void)
+{
+    CHECK(cctx_is_done(p));
+    drop_all();
+}
+static void nothing(void) {}
+static void check_timed_out(void)
+{
+    CHECK(!a_won && sync_load_acq(&p->state, done) >> 24 == 0);
+    drop_all();
+}
+
+/* ---- deadlines: arm against the role; the role against the last reference. T2, T3, T4 ---- */
+
+static void role(void)
+{
+    struct thread *t = thread_begin();
+    if (machine_now() >= timer_next(&node_timer)) timer_work(&node_timer, t, machine_now());
+    thread_end(t);
+}
+/* Works until the time given, as the timer thread would: no oftener than it must. */
+static void role_until(int64_t end)
+{
+    while (timer_next(&node_timer) <= end) {
+        if (timer_next(&node_timer) > machine_now()) machine_set_now(timer_next(&node_timer));
+        role();
+    }
+    machine_set_now(end);
+}
+static void plant_timed(void)
+{
+    plant_parent();
+    d = cctx_with_timeout(p, 1000);
+}
+static int64_t far;
+static void arm(void) { v = cctx_with_timeout(p, far); }
+static void role_now(void)
+{
+    role();
+    CHECK(cctx_err(d) == 0);
+}
+static void role_due(void)
+{
+    machine_set_now(d->deadline);
+    role();
+    CHECK(cctx_err(d) == ETIMEDOUT);
+}
+static void check_fires(void)
+{
+    role_until(v->deadline - 1);
+    CHECK(cctx_err(v) == 0);
+    role_until(v->deadline);
+    CHECK(cctx_err(v) == ETIMEDOUT);
+    drop_all();
+}
+static void plant_due(void)
+{
+    plant_timed();
+    role();
+    machine_set_now(machine_now() + 1000);
+}
+static void drop_timed(void)
+{
+    drop(&d);
+    polls();
+}
+static void role_of_the_dying(void) { role(); }
+
+/* ---- a merge: two parents end at once; it dies while one ends. B1 ---- */
+
+static void plant_merge(void)
+{
+    plant_parent();
+    d = cctx_with_any((const cctx_t *[]){c[0], c[1], c[2]}, 3);
+    v = cctx_with_cancel(d);
+}
+static void cancel_second(void)
+{
+    a_won = cctx_cancel_cause(c[1], &cause_a);
+    CHECK(cctx_is_done(d) && cctx_is_done(v));
+}
+static void cancel_third(void)
+{
+    b_won = cctx_cancel_cause(c[2], &cause_b);
+    CHECK(cctx_is_done(d) && cctx_is_done(v));
+}
+static void cancel_first(void)
+{
+    b_won = cctx_cancel_cause(c[0], &cause_b);
+    CHECK(cctx_is_done(d) && cctx_is_done(v));
+}
+static void check_merged(void)
+{
+    const cctx_cause_t *cause = cctx_cause(d);
+    CHECK(a_won && b_won);
+    CHECK(cause == &cause_a || cause == &cause_b);
+    CHECK(cctx_cause(v) == cause);
+    drop_all();
+}
+static void drop_merge(void)
+{
+    drop_v();
+    drop(&d);
+    polls();
+}
+static void cancel_second_only(void) { a_won = cctx_cancel(c[1]); }
+static void merge(void) { d = cctx_with_any((const cctx_t *[]){c[0], c[1]}, 2); }
+static void check_merge_done(void)
+{
+    CHECK(a_won && cctx_err(d) == ECANCELED && cctx_err(c[0]) == 0);
+    drop_all();
+}
+
+struct scenario {
+    const char *name;
+    unsigned children;
+    int64_t far;
+    void (*plant)(void), (*a)(void), (*b)(void), (*check)(void);
+};
+
+static const struct scenario scenarios[] = {
+    {"derive the first child, cancel", 0, 0, plant_parent, derive, cancel_all, check_derived},
+    {"derive the second child, cancel", 1, 0, plant_parent, derive, cancel_all, check_derived},
+    {"derive the child that needs a roster, cancel", 2, 0, plant_parent, derive, cancel_all, check_derived},
+    {"derive the child that needs a chunk, cancel", 58, 0, plant_parent, derive, cancel_all, check_derived},
+    {"derive, derive", 2, 0, plant_parent, derive, derive_other, check_two_derived},
+    {"cancel, cancel, two causes", 3, 0, plant_grandchildren, cancel_as_a, cancel_as_b, check_one_won},
+    {"cancel, cancel, one cause", 4, 0, plant_grandchildren, cancel_as_a, cancel_plainly, check_one_won},
+    {"cancel, cancel below", 4, 0, plant_grandchildren, cancel_all, cancel_below, check_all_done},
+    {"cancel, the children go", 4, 0, plant_grandchildren, cancel_only, drop_as_b, check_canceled},
+    {"cancel, many children go", 12, 0, plant_parent, cancel_only, drop_as_b, check_canceled},
+    {"the parent goes, the child goes", 1, 0, plant_parent, drop_parent, drop_as_b, check_nothing},
+    {"the parent goes, the children go", 6, 0, plant_grandchildren, drop_parent, drop_as_b, check_nothing},
+    {"the owner goes, derive", 1, 0, plant_value, drop_parent, derive_through_value, check_destroyed},
+    {"cancel, derive by a value", 1, 0, plant_value, cancel_only, derive_through_value, check_destroyed},
+    {"cancel, a value goes", 1, 0, plant_value_with_child, cancel_only, drop_value, check_destroyed},
+    {"close, derive by another handle", 0, 0, plant_two_handles, close_one, derive_and_let_go, check_closed},
+    {"register, cancel", 1, 0, plant_parent, register_it, cancel_b, check_ran_once},
+    {"stop, cancel", 1, 0, plant_callback, stop_a, cancel_b, check_ran_or_stopped},
+    {"stop, stop", 0, 0, plant_callback, stop_a, stop_b, check_one_stopped},
+    {"stop and wait, cancel", 1, 0, plant_callback, stop_wait_and_poison, cancel_b, check_poisoned},
+    {"stop, cancel, go", 1, 0, plant_callback_alone, stop_wait_and_poison, cancel_and_drop, check_poisoned},
+    {"two cancels, a callback", 2, 0, plant_callback, cancel_only, cancel_in_part, check_ran_once_by_either},
+    {"wait, cancel", 0, 0, plant_parent, wait_a, cancel_b, check_waited},
+    {"wait, cancel after one that was stopped", 0, 0, plant_parent, wait_a, flip_and_cancel, check_waited},
+    {"wait below, cancel", 1, 0, plant_parent, wait_below, cancel_b, check_waited},
+    {"wait in time, cancel", 0, 0, plant_parent, wait_in_time, cancel_b, check_waited},
+    {"wait in time, nothing", 0, 0, plant_parent, wait_in_time, nothing, check_timed_out},
+    {"arm near, the role", 0, 500, plant_timed, arm, role_now, check_fires},
+    {"arm near, the role with one due", 0, 1500, plant_timed, arm, role_due, check_fires},
+    {"arm far, the role", 0, CCTX_S(2), plant_timed, arm, role_now, check_fires},
+    {"arm farther, the role", 0, CCTX_S(60), plant_timed, arm, role_now, check_fires},
+    {"a deadline comes, its context goes", 0, 0, plant_due, role_of_the_dying, drop_timed, check_nothing},
+    {"two parents of a merge end", 3, 0, plant_merge, cancel_second, cancel_third, check_merged},
+    {"the first of a merge ends, and another", 3, 0, plant_merge, cancel_second, cancel_first, check_merged},
+    {"one of a merge ends, the merge goes", 3, 0, plant_merge, cancel_second_only, drop_merge, check_nothing},
+    {"merge, a parent ends", 2, 0, plant_parent, merge, cancel_second_only, check_merge_done},
+};
+
+#endif
