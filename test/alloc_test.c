@@ -6,7 +6,7 @@
 
 #include "alloc.h"
 
-#define TOO_MUCH ((size_t)PTRDIFF_MAX - 4096)
+#define TOO_MUCH ((size_t)PTRDIFF_MAX + 4096)
 
 /* Sanitizers end the process for a request like that unless they are told. */
 const char *__asan_default_options(void);

@@ -128,6 +128,24 @@ static void a_merge_claims_the_cause_of_the_parent_that_ends_it(void **state)
     }
 }
 
+/* B1: a merge below a parent whose deadline has passed is born with that error, whichever parent it is. */
+static void a_merge_is_born_timed_out_by_any_parent(void **state)
+{
+    (void)state;
+    static const cctx_cause_t cause = {7, "late"};
+    for (size_t late = 0; late < 3; late++) {
+        const cctx_t *p[3];
+        for (size_t i = 0; i < 3; i++)
+            p[i] = i == late ? cctx_with_timeout_cause(cctx_background(), 0, &cause)
+                             : cctx_with_cancel(cctx_background());
+        cctx_t *n = cctx_with_any(p, 3);
+        assert_int_equal(cctx_err(n), ETIMEDOUT);
+        assert_ptr_equal(cctx_cause(n), &cause);
+        cctx_unref(n);
+        for (size_t i = 0; i < 3; i++) cctx_unref(p[i]);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -137,6 +155,7 @@ int main(void)
         cmocka_unit_test(a_value_context_shares_its_owners_word),
         cmocka_unit_test(a_merge_has_a_leg_in_each_further_parent),
         cmocka_unit_test(a_merge_claims_the_cause_of_the_parent_that_ends_it),
+        cmocka_unit_test(a_merge_is_born_timed_out_by_any_parent),
     };
     return cmocka_run_group_tests_name("derive", tests, NULL, NULL);
 }

@@ -134,7 +134,7 @@ static void a_flip_that_nobody_waits_for_makes_no_system_call(void **state)
     }
     assert_int_equal(none.count, 0);
     assert_int_equal(one.count, 1);
-    assert_int_equal(one.first, SYS_futex);
+    assert_int_equal(one.first, TEST_SYS_FUTEX);
 }
 
 int main(void)

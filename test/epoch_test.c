@@ -248,6 +248,43 @@ static void a_fork_leaves_the_sections_of_others_behind(void **state)
     thread_end(t);
 }
 
+enum { CROWD = 300 };           /* more records than are looked at in each poll */
+static gate_t crowd_gate;
+static sync_u32 arrived;
+static void *stand_in_the_crowd(void *arg)
+{
+    struct thread *t = thread_begin();
+    sync_add_acqrel(&arrived, 1u, done, none);
+    gate_wait(&crowd_gate);
+    thread_end(t);
+    return arg;
+}
+
+/* Among many threads a poll costs more and comes less often, and nothing waits for ever. */
+static void among_many_threads_retirements_poll_less_often(void **state)
+{
+    (void)state;
+    struct thread *t = thread_begin();
+    poll_out(t);
+    unsigned longest[2] = {0, 0};
+    static pthread_t crowd[CROWD];
+    for (int many = 0; many < 2; many++) {
+        for (int i = 0; many && i < CROWD; i++) crowd[i] = thread_start(stand_in_the_crowd, NULL);
+        while (many && sync_load_acq(&arrived, done) < CROWD) sched_yield();
+        for (unsigned i = 0; i < 5000; i++) {
+            retire(t, 1, 1, NULL);
+            if (epoch_limbo() > longest[many]) longest[many] = epoch_limbo();
+        }
+    }
+    assert_in_range(longest[0], 1, 4 * EPOCH_HEAVY);
+    assert_in_range(longest[1], 4 * EPOCH_HEAVY + 1, 4000);
+    gate_open(&crowd_gate);
+    for (int i = 0; i < CROWD; i++) thread_join(crowd[i]);
+    poll_out(t);
+    assert_int_equal(epoch_limbo(), 0);
+    thread_end(t);
+}
+
 static void nest_sections(void *arg)
 {
     (void)arg;
@@ -284,6 +321,7 @@ int main(void)
         cmocka_unit_test(calls_after_the_destructor_borrow_a_record),
         cmocka_unit_test(a_fork_leaves_the_sections_of_others_behind),
         cmocka_unit_test(a_section_in_a_section_traps_where_it_is_checked),
+        cmocka_unit_test(among_many_threads_retirements_poll_less_often),
     };
     return cmocka_run_group_tests_name("epoch", tests, NULL, NULL);
 }

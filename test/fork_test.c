@@ -100,6 +100,8 @@ static void use_all_in_child(void *arg)
 static void a_child_uses_cancels_and_frees_what_it_inherited(void **state)
 {
     (void)state;
+    if (!threads_after_fork())
+        NOT_APPLICABLE("this emulator does not let a forked child make threads");
     inherited_t in;
     for (int round = 0; round < 20; round++) {
         inherited_make(&in);
@@ -146,6 +148,8 @@ static void wait_below_the_inherited(void *arg)
 static void an_inherited_deadline_fires_once_the_child_arms_one_or_waits(void **state)
 {
     (void)state;
+    if (!threads_after_fork())
+        NOT_APPLICABLE("this emulator does not let a forked child make threads");
     void (*const child[])(void *) = {arm_one_and_sleep_on_the_inherited, wait_for_the_inherited,
                                      wait_below_the_inherited};
     for (int round = 0; round < 10; round++)
@@ -178,6 +182,8 @@ static void fire_many_inherited(void *arg)
 static void many_inherited_deadlines_fire_in_the_child(void **state)
 {
     (void)state;
+    if (!threads_after_fork())
+        NOT_APPLICABLE("this emulator does not let a forked child make threads");
     static cctx_t *timed[1000];
     for (int round = 0; round < 3; round++) {
         for (int i = 0; i < 1000; i++) {
@@ -251,6 +257,8 @@ static void fork_again(void *arg)
 static void a_child_may_fork_again(void **state)
 {
     (void)state;
+    if (!threads_after_fork())
+        NOT_APPLICABLE("this emulator does not let a forked child make threads");
     inherited_t in;
     inherited_make(&in);
     expect_success(run_in_child(fork_again, &in));
@@ -368,6 +376,8 @@ static void fork_or_be_busy(unsigned index, void *arg)
 static void a_fork_in_the_middle_of_everything_leaves_a_child_that_works(void **state)
 {
     (void)state;
+    if (!threads_after_fork())
+        NOT_APPLICABLE("this emulator does not let a forked child make threads");
     if (!may_fork_among_threads(__func__))
         return;
     test_seed();

@@ -78,12 +78,27 @@ static void what_has_another_ones_word_is_not_canceled(void **state)
     cctx_unref(p);
 }
 
+/* C10: a text that cannot be made is as one for which there is no memory: the cancel holds. */
+static void a_text_that_cannot_be_formatted_cancels_all_the_same(void **state)
+{
+    (void)state;
+    static const wchar_t no_character[] = {0x7fffffff, 0};
+    cctx_t *n = cctx_with_cancel(cctx_background());
+    errno = 77;
+    assert_true(cctx_cancel_causef(n, 5, "%ls", no_character));
+    assert_int_equal(errno, 77);
+    assert_int_equal(cctx_cause(n)->code, ENOMEM);
+    assert_string_equal(cctx_cause(n)->text, "out of memory");
+    cctx_unref(n);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_only_handle_of_a_leaf_is_closed_without_a_flip),
         cmocka_unit_test(whoever_can_tell_sees_the_cancel_of_a_close),
         cmocka_unit_test(what_has_another_ones_word_is_not_canceled),
+        cmocka_unit_test(a_text_that_cannot_be_formatted_cancels_all_the_same),
     };
     return cmocka_run_group_tests_name("handle", tests, NULL, NULL);
 }

@@ -54,12 +54,39 @@ static void time_left_is_by_the_librarys_clock_and_never_negative(void **state)
     cctx_unref(n);
 }
 
+/* C32: a look at nothing says so. */
+static void nothing_is_an_invalid_context_that_is_not_done(void **state)
+{
+    (void)state;
+    assert_int_equal(cctx_err(NULL), EINVAL);
+    assert_false(cctx_is_done(NULL));
+    assert_null(cctx_cause(NULL));
+    assert_null(cctx_done(NULL));
+    assert_false(cctx_deadline(NULL, NULL));
+    assert_int_equal(cctx_remaining(NULL), 0);
+}
+
+/* Each code that the library gives has words of its own, as has what it never gives. */
+static void each_error_has_words_of_its_own(void **state)
+{
+    (void)state;
+    const int codes[] = {0, ECANCELED, ETIMEDOUT, EINVAL, ENOMEM, EAGAIN, EDEADLK, -1};
+    enum { CODES = sizeof codes / sizeof *codes };
+    for (int i = 0; i < CODES; i++)
+        for (int j = 0; j < i; j++) assert_string_not_equal(cctx_strerror(codes[i]), cctx_strerror(codes[j]));
+    assert_string_equal(cctx_strerror(ECANCELED), cctx_canceled.text);
+    assert_string_equal(cctx_strerror(ETIMEDOUT), cctx_deadline_exceeded.text);
+    assert_string_equal(cctx_strerror(12345), cctx_strerror(-1));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_claimed_cause_is_not_seen_before_the_flip),
         cmocka_unit_test(a_cause_is_found_up_the_inherited_levels),
         cmocka_unit_test(time_left_is_by_the_librarys_clock_and_never_negative),
+        cmocka_unit_test(nothing_is_an_invalid_context_that_is_not_done),
+        cmocka_unit_test(each_error_has_words_of_its_own),
     };
     return cmocka_run_group_tests_name("look", tests, NULL, NULL);
 }

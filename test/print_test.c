@@ -114,6 +114,14 @@ static void a_deadline_prints_the_seconds_left(void **state)
 }
 
 /* The extremes of time print as a number of seconds, too. C32 */
+static void a_deadline_that_is_none_prints_as_never(void **state)
+{
+    (void)state;
+    cctx_t *never = cctx_with_deadline(cctx_background(), CCTX_NEVER);
+    expect_print(never, "cctx.Background.WithDeadline(never)");
+    cctx_unref(never);
+}
+
 static void the_extremes_of_time_print(void **state)
 {
     (void)state;
@@ -199,6 +207,7 @@ int main(void)
         cmocka_unit_test(each_kind_has_its_word),
         cmocka_unit_test(keys_print_by_name),
         cmocka_unit_test(a_deadline_prints_the_seconds_left),
+        cmocka_unit_test(a_deadline_that_is_none_prints_as_never),
         cmocka_unit_test(the_extremes_of_time_print),
         cmocka_unit_test(each_size_is_respected),
         cmocka_unit_test(null_prints_as_nothing),

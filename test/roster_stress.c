@@ -16,7 +16,7 @@ static unsigned wave, stripes;
 static sync_ptr *steady[STEADY];        /* occupants that are there all the time */
 
 /* Owner and number in one word, low three bits clear. */
-static uintptr_t word_of(unsigned owner, unsigned i) { return ((uintptr_t)(owner + 1) << 32) + i * 8; }
+static uintptr_t word_of(unsigned owner, unsigned i) { return ((uintptr_t)(owner + 1) << 16) + i * 8; }
 
 static sync_ptr *add(unsigned ordinal, uintptr_t word)
 {
@@ -39,8 +39,8 @@ static void walk(void)
     unsigned met = 0;
     for (sync_ptr *x = roster_first(roster); x; x = roster_next(x)) {
         uintptr_t w = sync_load_acq(x, slot);
-        if (w >> 32 != THREADS + 1) continue;
-        CHECK(steady[(w & UINT32_MAX) / 8] == x);
+        if (w >> 16 != THREADS + 1) continue;
+        CHECK(steady[(w & UINT16_MAX) / 8] == x);
         met++;
     }
     CHECK(met == STEADY);

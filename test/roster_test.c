@@ -3,6 +3,8 @@
  * the crowd. */
 #include "support.h"
 
+#include <dlfcn.h>
+
 #include "roster.h"
 
 enum { MOST = 20000 };
@@ -167,6 +169,43 @@ static void a_chunk_that_is_refused_is_not_there(void **state)
     roster_free(r);
 }
 
+/* In place of libc's: how many processors this machine says it has; 0: as many as it has. (ThreadSanitizer
+ * calls sysconf before instrumented code may run.) */
+static long processors;
+#if !TEST_TSAN
+long sysconf(int name)
+{
+    if (name == _SC_NPROCESSORS_CONF && processors != 0) return processors;
+    static long (*real)(int);
+    if (!real) *(void **)&real = dlsym(RTLD_NEXT, "sysconf");
+    return real(name);
+}
+#endif
+
+struct machine {
+    long processors;
+    unsigned width;
+};
+static void ask_for_the_width(void *arg)
+{
+    const struct machine *machine = arg;
+    processors = machine->processors;
+    CHECK(roster_width() == machine->width);
+    processors = 1;
+    CHECK(roster_width() == machine->width);        /* it is asked for once */
+}
+
+/* As many stripes as processors, in a power of two, but never one or too many; each in a new process. */
+static void the_width_follows_the_processors(void **state)
+{
+    (void)state;
+    if (TEST_TSAN) NOT_APPLICABLE("ThreadSanitizer and the test would both replace sysconf");
+    static const struct machine machines[] = {{-1, 2}, {1, 2}, {2, 2}, {3, 4}, {4, 4}, {5, 8},
+                                              {16, 16}, {17, 16}, {4096, 16}};
+    for (size_t i = 0; i < sizeof machines / sizeof *machines; i++)
+        assert_int_equal(run_in_child(ask_for_the_width, (void *)(uintptr_t)&machines[i]), 0);
+}
+
 static void the_width_suits_the_machine(void **state)
 {
     (void)state;
@@ -185,6 +224,7 @@ int main(void)
         cmocka_unit_test(a_wider_roster_follows_the_first),
         cmocka_unit_test(a_slot_knows_its_chunk),
         cmocka_unit_test(a_chunk_that_is_refused_is_not_there),
+        cmocka_unit_test(the_width_follows_the_processors),
         cmocka_unit_test(the_width_suits_the_machine),
     };
     return cmocka_run_group_tests_name("roster", tests, NULL, NULL);

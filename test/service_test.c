@@ -3,6 +3,9 @@
  * after a fork. */
 #include "support.h"
 
+#include <dirent.h>
+#include <sched.h>
+
 #include "futex.h"
 #include "service.h"
 
@@ -75,8 +78,34 @@ static void start_in_child(void *arg)
 static void the_child_of_a_fork_gets_one_of_its_own(void **state)
 {
     (void)state;
+    if (!threads_after_fork())
+        NOT_APPLICABLE("this emulator does not let a forked child make threads");
     int status = run_in_child(start_in_child, NULL);
     assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+}
+
+static unsigned threads_here(void)
+{
+    unsigned n = 0;
+    DIR *tasks = opendir("/proc/self/task");
+    CHECK(tasks != NULL);
+    for (struct dirent *task; (task = readdir(tasks)) != NULL;) n += task->d_name[0] != '.';
+    closedir(tasks);
+    return n;
+}
+
+/* Two who made a thread each at one moment: the second thread finds the role taken and ends. */
+static void a_second_thread_for_one_role_ends(void **state)
+{
+    (void)state;
+    watchdog(60);
+    uint32_t before = sync_load_acq(&runs, service);
+    unsigned threads = threads_here();
+    sync_store_rel(&servant.made, 0u, service);
+    assert_true(service_start(&servant));
+    while (threads_here() > threads) sched_yield();
+    assert_int_equal(sync_load_acq(&runs, service), before);
+    assert_int_equal(sync_load_acq(&servant.taken, service), 1);
 }
 
 int main(void)
@@ -84,6 +113,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(many_who_ask_at_once_get_one_thread),
         cmocka_unit_test(it_has_its_name_and_takes_no_signal),
+        cmocka_unit_test(a_second_thread_for_one_role_ends),
         cmocka_unit_test(the_child_of_a_fork_gets_one_of_its_own),
     };
     return cmocka_run_group_tests_name("service", tests, NULL, NULL);

@@ -189,7 +189,7 @@ static entry_t *derive(rng_t *rng, const entry_t *parent, const entry_t *second)
             second = parent;
         const cctx_t *parents[] = {parent->ctx, second->ctx, parent->ctx};
         bool was_done = cctx_is_done(parent->ctx) || cctx_is_done(second->ctx);
-        cctx_t *ctx = cctx_with_any(parents, 2 + rng_below(rng, 2));
+        cctx_t *ctx = cctx_with_any(parents, 2 + (size_t)rng_below(rng, 2));
         child = entry_make(ctx, ctx, ANY);
         entry_inherit(child, parent, false);
         CHECK(!was_done || cctx_is_done(ctx)); /* C3, B1 */

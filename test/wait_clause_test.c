@@ -233,7 +233,7 @@ static void a_cancel_of_any_ancestor_wakes_a_parked_waiter(void **state)
     for (int round = 0; round < 200; round++) {
         const cctx_t *chain[DEPTH];
         cctx_t *cancelable[DEPTH];
-        size_t cancelables = 0, waits_at = DEPTH - 1 - rng_below(&rng, 5);
+        size_t cancelables = 0, waits_at = DEPTH - 1 - (size_t)rng_below(&rng, 5);
         for (size_t i = 0; i < DEPTH; i++) {
             const cctx_t *above = i ? chain[i - 1] : cctx_background();
             if (i % 3 == 1) {
