@@ -140,8 +140,9 @@ static bool page_place(struct page *p)
     sync_init(&s->page[0], (uintptr_t)p);
     sync_add_relaxed(&places, (uint32_t)SHELF_PAGES, stat);
     uintptr_t head = sync_load_relaxed(&shelves, cas_seed);
+    /* Acquire: this thread goes on from s to the one below it without a look at shelves. */
     do sync_store_relaxed(&s->next, head, unpublished);
-    while (!sync_cas_acqrel(&shelves, &head, (uintptr_t)s, shelf, none));
+    while (!sync_cas_acqrel(&shelves, &head, (uintptr_t)s, shelf, shelf));
     shelf_hint(&room, s);
     return true;
 }
