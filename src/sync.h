@@ -60,9 +60,6 @@
  * directory the CAS that pushes a directory, the store that enters a chunk -> the drain
  *           carries    the zeroed slots
  *           if weaker  as chunk
- * drain_at  a lowered next_drain -> the role's load
- *           carries    the value alone
- *           if weaker  a far tier is looked at too late
  * bell      the bell's increment -> the sleeper's load of the bell
  *           carries    the lowered next_wake
  *           if weaker  the role sleeps by the old one
@@ -86,7 +83,7 @@
  *           if weaker  a new thread works with the old one's index */
 #define SYNC_EDGES(E) \
     E(claim) E(done) E(slot) E(swept) E(empty) E(last_ref) E(family) E(chunk) E(hook_run) \
-    E(hook_end) E(directory) E(drain_at) E(bell) E(queue) E(record) E(page) E(shelf) E(mark) E(service)
+    E(hook_end) E(directory) E(bell) E(queue) E(record) E(page) E(shelf) E(mark) E(service)
 
 /* Handshakes: two sides, each puts one thing and then gets the other's; seq_cst on all four, so that not both
  * get the old value.
@@ -102,9 +99,9 @@
  *           B get  the drain's look at the slots
  *           both old: an armed deadline without a dirty bit
  * doze      A put  the dirty bit (or the load that found it set), a lowered next_drain, a new directory
- *           A get  next_wake
- *           B put  the raised next_wake
- *           B get  the second look at directories, dirty and next_drain
+ *           A get  next_wake, next_drain
+ *           B put  the raised next_wake, the raised next_drain
+ *           B get  the second look at directories, dirty and next_drain; the look at dirty after next_drain is raised
  *           both old: an earlier deadline is slept through
  * No handshakes, since both sides are one word: waiter count, EXPOSED, INNER and DONE; claim and stop of a
  * callback. */

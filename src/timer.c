@@ -107,9 +107,9 @@ static void wake_by(struct timer *t, int64_t when)
 
 static void drain_by(struct timer_tier *tier, int64_t when)
 {
-    int64_t w = sync_load_acq(&tier->next_drain, drain_at);
+    int64_t w = sync_load_hs(&tier->next_drain, doze, a, none);
     while (when < w)
-        if (sync_cas_hs(&tier->next_drain, &w, when, doze, a, drain_at, drain_at)) return;
+        if (sync_cas_hs(&tier->next_drain, &w, when, doze, a, none, none)) return;
 }
 
 bool timer_arm(struct timer *t, struct thread *self, uintptr_t occupant, int64_t now, int64_t deadline,
@@ -338,7 +338,7 @@ static void rebuild(struct timer *t)
     t->count = t->capacity = 0;
     for (int i = 0; i < TIMER_TIERS; i++) {
         struct timer_tier *tier = &t->tier[i];
-        sync_store_rel(&tier->next_drain, INT64_MIN, drain_at);
+        sync_store_relaxed(&tier->next_drain, INT64_MIN, owned);
         for (struct directory *g = (struct directory *)sync_load_acq(&tier->directories, directory); g;
              g = (struct directory *)sync_load_acq(&g->next, directory))
             for (unsigned c = 0; c < DIRECTORY_CHUNKS; c++) {
@@ -357,8 +357,10 @@ size_t timer_work(struct timer *t, struct thread *self, int64_t now)
     if (unlikely(t->rebuild)) rebuild(t);
     t->starved = INT64_MAX;
     for (int i = 1; i < TIMER_TIERS; i++)
-        if (sync_load_acq(&t->tier[i].next_drain, drain_at) <= now) {   /* raise, then drain */
-            sync_store_rel(&t->tier[i].next_drain, time_add(now, sync_get(t->tier[i].horizon) / 2), drain_at);
+        if (sync_load_relaxed(&t->tier[i].next_drain, hint) <= now) {
+            /* Raise, then drain: who armed by the old value has set its dirty bit before. An armer that has stopped
+             * since it read the clock may bring a deadline that is nearer than the raised one. */
+            sync_store_hs(&t->tier[i].next_drain, time_add(now, sync_get(t->tier[i].horizon) / 2), doze, b, none);
             fired += drain_tier(t, self, &t->tier[i], now, &least);
         }
     fired += drain_tier(t, self, &t->tier[0], now, &least);
@@ -367,14 +369,14 @@ size_t timer_work(struct timer *t, struct thread *self, int64_t now)
 
     int64_t m = time_min(t->starved, t->count > 0 ? t->heap[0].key : INT64_MAX);
     for (int i = 1; i < TIMER_TIERS; i++)
-        if (tier_dirty(&t->tier[i])) m = time_min(m, sync_load_acq(&t->tier[i].next_drain, drain_at));
+        if (tier_dirty(&t->tier[i])) m = time_min(m, sync_load_relaxed(&t->tier[i].next_drain, hint));
     sync_store_hs(&t->next_wake, m, doze, b, bell);
 
     /* The second look: an armer that compared with the old next_wake has set its dirty bit before. */
     least = INT64_MAX;
     fired += drain_tier(t, self, &t->tier[0], now, &least);
     for (int i = 1; i < TIMER_TIERS; i++)
-        if (tier_dirty(&t->tier[i])) least = time_min(least, sync_load_hs(&t->tier[i].next_drain, doze, b, drain_at));
+        if (tier_dirty(&t->tier[i])) least = time_min(least, sync_load_hs(&t->tier[i].next_drain, doze, b, none));
     lower_wake(t, least);
     return fired;
 }
