@@ -34,7 +34,7 @@ static struct callback *callback_in(cctx_callback_t *storage) { return (struct c
 static void callback_end(struct callback *cb, uint32_t state)
 {
     sync_u32 *park = parking_of(cb);
-    if (!(sync_swap_acqrel(&cb->state, state, hook_end, hook_end) & CALLBACK_WAITED)) return;
+    if (!(sync_swap_acqrel(&cb->state, state, hook_end, none) & CALLBACK_WAITED)) return;
     sync_add_acqrel(park, 1u, hook_end, none);
     futex_wake(park);
 }
@@ -68,7 +68,7 @@ static struct callback *callback_of(uintptr_t word)
  * its mark. t claims cb then, until its state tells. */
 static bool callback_take(struct thread *t, struct callback *cb, sync_ptr *slot, uintptr_t mark, uintptr_t *word)
 {
-    uintptr_t w = sync_load_acq(slot, slot);
+    uintptr_t w = sync_load_relaxed(slot, cas_seed);
     thread_claim(t, cb);
     while (callback_of(w) == cb)
         if (sync_cas_acqrel(slot, &w, mark ? mark | (w & SLOT_NODE_MASK) : 0, empty, slot)) {
@@ -93,7 +93,7 @@ void callback_run_list(struct thread *t, struct cctx *n)
         struct family *f = node_family(n);
         next = sync_get(f->link);
         for (sync_ptr *x = &f->hook; x; x = node_next_hook(f, x)) {
-            uintptr_t w = sync_load_hs(x, attach, b, slot);
+            uintptr_t w = sync_load_hs(x, attach, b, none);
             struct callback *cb = callback_of(w);
             if (!cb || !callback_take(t, cb, x, 0, &w)) continue;
             struct cctx *via = sync_get(cb->via);
@@ -247,7 +247,7 @@ bool cctx_stop(cctx_callback_t *storage)
 {
     struct callback *cb = callback_in(storage);
     if (!cb) return false;
-    uint32_t s = sync_load_acq(&cb->state, hook_run);
+    uint32_t s = sync_load_relaxed(&cb->state, cas_seed);
     if (!callback_stoppable(s)) return false;
     struct thread *t = thread_begin();
     struct cctx *node = sync_get(cb->node), *via = sync_get(cb->via);
@@ -259,7 +259,7 @@ bool cctx_stop(cctx_callback_t *storage)
     uintptr_t w = 0;
     bool won = false;
     epoch_enter(t);                     /* K3 */
-    if (sync_cas_acqrel(&cb->state, &s, next, hook_end, hook_run)) {
+    if (sync_cas_acqrel(&cb->state, &s, next, hook_end, none)) {
         if (slot) node_vacate(node, slot);
         won = !slot || callback_take(t, cb, slot, (uintptr_t)&stopped, &w);
     }
@@ -268,7 +268,7 @@ bool cctx_stop(cctx_callback_t *storage)
         if (slot) {
             callback_end(cb, CALLBACK_IDLE);
             thread_claim(t, NULL);
-            w = sync_swap_acqrel(slot, (uintptr_t)0, empty, slot);
+            w = sync_swap_acqrel(slot, (uintptr_t)0, empty, none);
         }
         callback_settle(t, w, node, via);
     }
@@ -290,9 +290,9 @@ static bool callback_lost(struct callback *cb)
     if (sync_load_relaxed(&cb->generation, hint) == thread_generation()) return false;
     struct thread *t = thread_begin();
     epoch_enter(t);                     /* K3 */
-    bool lost = (sync_load_acq(&cb->state, hook_run) & CALLBACK_REGISTERED) &&
+    bool lost = (sync_load_relaxed(&cb->state, hint) & CALLBACK_REGISTERED) &&
                 callback_of(sync_load_acq(slot, empty)) != cb && !thread_claimed(cb) &&
-                (sync_load_acq(&cb->state, hook_run) & CALLBACK_REGISTERED);            /* K4 */
+                (sync_load_relaxed(&cb->state, alone) & CALLBACK_REGISTERED);            /* K4 */
     epoch_leave(t);
     thread_end(t);
     return lost;

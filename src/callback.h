@@ -50,7 +50,7 @@ enum {
 /* Is there a callback slot in use, or was there? In a section or with a reference. */
 static inline bool callback_any(struct family *f)
 {
-    return sync_load_hs(&f->hook, attach, b, slot) != 0 || sync_load_hs(&f->hooks, attach, b, chunk) != 0;
+    return sync_load_hs(&f->hook, attach, b, none) != 0 || sync_load_hs(&f->hooks, attach, b, none) != 0;
 }
 
 /* Runs the callbacks of the nodes on a run list (linked by family->link, each pinned) and drops the pins. */

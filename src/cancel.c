@@ -10,9 +10,9 @@ const cctx_cause_t cctx_deadline_exceeded = {ETIMEDOUT, "context deadline exceed
 
 const cctx_cause_t *cancel_cause(struct cctx *n)
 {
-    uint32_t s = sync_load_acq(&n->state, done);
-    for (; s & INHERITED; s = sync_load_acq(&n->state, done)) n = node_up(n);
-    if (s & CAUSED) return (const cctx_cause_t *)(sync_load_acq(&n->cause, claim) & ~(uintptr_t)CAUSE_TAG);
+    uint32_t s = sync_load_relaxed(&n->state, owned);
+    for (; s & INHERITED; s = sync_load_relaxed(&n->state, owned)) n = node_up(n);
+    if (s & CAUSED) return (const cctx_cause_t *)(sync_load_relaxed(&n->cause, owned) & ~(uintptr_t)CAUSE_TAG);
     return s & TIMEDOUT ? &cctx_deadline_exceeded : &cctx_canceled;
 }
 
@@ -114,7 +114,7 @@ static struct family *walk_leg(struct walk *w, struct cctx *n, struct leg *leg)
 {
     struct cctx *m = leg->node;
     if (!node_try_pin(m)) return NULL;
-    uint32_t s = sync_load_acq(&n->state, done);
+    uint32_t s = sync_load_relaxed(&n->state, owned);           /* shows DONE, as in walk_once */
     if (!w->cause) w->cause = cancel_cause(n);
     bool mine;
     uintptr_t word = claim(m, (uintptr_t)w->cause | (s & TIMEDOUT ? CAUSE_DEADLINE : CAUSE_BORROWED), &mine);
@@ -287,7 +287,7 @@ bool cancel_node(struct cctx *n, const cctx_cause_t *cause, unsigned tag)
 void cancel_deadline(struct cctx *n)
 {
     bool mine;
-    uintptr_t word = sync_load_acq(&n->cause, claim);
+    uintptr_t word = sync_load_relaxed(&n->cause, cas_seed);
     /* A cancel that has claimed is finished, not refuted: it may have taken the place of the deadline's own cause. */
     if ((word & CAUSE_TAG) == CAUSE_OWN) word = word - CAUSE_OWN + CAUSE_DEADLINE;
     spread(n, decide(n, word, TIMEDOUT, &mine), CANCEL_HAND_OVER);

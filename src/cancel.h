@@ -34,7 +34,8 @@ static inline void cancel_inherit(struct cctx *n, uint32_t s)
 {
     done_flip(&n->state, INHERITED | (s & TIMEDOUT));
 }
-/* The cause of a done node; never NULL. In a section or with a reference. */
+/* The cause of a node that the caller has seen done, with acquire: with that it has seen the cause, and each ancestor on
+ * the way there done. Never NULL. In a section or with a reference. */
 const cctx_cause_t *cancel_cause(struct cctx *n);
 
 #endif

@@ -128,7 +128,7 @@ static bool page_place(struct page *p)
                 p->shelf = s;
                 p->index = i;
                 if (sync_load_relaxed(&s->page[i], hint) != 0 ||
-                    !sync_cas_acqrel(&s->page[i], &none, (uintptr_t)p, shelf, shelf))
+                    !sync_cas_acqrel(&s->page[i], &none, (uintptr_t)p, none, shelf))
                     continue;
                 shelf_hint(&room, s);
                 return true;

@@ -59,7 +59,7 @@ int deadline_arm(struct thread *t, struct cctx *n, int64_t now)
     if (!service_start(&timer_thread)) return EAGAIN;
     if (unlikely(sync_load_relaxed(&orphaned, hint))) sync_store_relaxed(&orphaned, 0u, hint);
     if (!timer_arm(&node_timer, t, (uintptr_t)n, now, sync_get(n->deadline), &tslot)) return ENOMEM;
-    sync_store_rel(&n->family, (uintptr_t)sync_get(tslot) | FAMILY_TIMER, family);
+    sync_store_relaxed(&n->family, (uintptr_t)sync_get(tslot) | FAMILY_TIMER, owned);
     return 0;
 }
 

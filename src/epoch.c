@@ -39,8 +39,12 @@ static char grace;
 #define GRACE_ACQUIRE() ((void)0)
 #endif
 
+#ifdef SYNC_SMALL
+enum { RESERVE = 1 };
+#else
+enum { RESERVE = 8 };           /* records for calls that can get none of their own */
+#endif
 enum {
-    RESERVE = 8,                /* records for calls that can get none of their own */
     POLL_EVERY_MANY = 512,      /* in place of EPOCH_HEAVY with more than MANY records: a poll reads them all */
     MANY = 256
 };
@@ -83,7 +87,7 @@ static void record_push(struct record *r)
 static bool record_claim(struct record *r)
 {
     uint32_t idle = 0;
-    return sync_load_relaxed(&r->in_use, hint) == 0 && sync_cas_acqrel(&r->in_use, &idle, 1u, record, record);
+    return sync_load_relaxed(&r->in_use, hint) == 0 && sync_cas_acqrel(&r->in_use, &idle, 1u, none, record);
 }
 
 static void record_release(struct record *r)
@@ -132,7 +136,7 @@ static void forked(void)
 {
     generation++;
     struct record *mine = thread_current ? record_of(thread_current) : NULL;
-    for (struct record *r = (struct record *)sync_load_acq(&records, record); r; r = r->next) {
+    for (struct record *r = (struct record *)sync_load_relaxed(&records, owned); r; r = r->next) {
         if (r == mine) continue;
         r->ck.active = 0;
         for (unsigned i = 0; i < CK_EPOCH_LENGTH; i++) ck_stack_init(&r->ck.pending[i]);
@@ -142,7 +146,7 @@ static void forked(void)
         r->thread.inside = false;
         r->thread.transient = 0;
         sync_store_relaxed(&r->thread.claim, (uintptr_t)0, owned);
-        sync_store_rel(&r->in_use, 0u, record);
+        sync_store_relaxed(&r->in_use, 0u, owned);
     }
 }
 

@@ -26,9 +26,7 @@ struct thread {                 /* what the library keeps per thread; recycled, 
     unsigned transient;         /* calls in progress on a record that is taken for one call; else 0 */
     unsigned retired;           /* since the last poll */
     bool inside;                /* in a section */
-#ifndef SYNC_RELACY
     sync_ptr claim;             /* see thread_claim; the owner writes, others read */
-#endif
 };
 
 extern _Thread_local struct thread *thread_current;

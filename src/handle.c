@@ -75,7 +75,7 @@ bool cctx_cancel_causef(cctx_t *ctx, int code, const char *format, ...)
     va_list args;
     va_start(args, format);
     int saved = errno;
-    cctx_cause_t *cause = sync_load_acq(&ctx->state, done) & DONE ? NULL : cause_format(code, format ? format : "", args);
+    cctx_cause_t *cause = sync_load_relaxed(&ctx->state, hint) & DONE ? NULL : cause_format(code, format ? format : "", args);
     errno = saved;
     va_end(args);
     return cause ? cancel_node(ctx, cause, CAUSE_OWNED) : cancel_node(ctx, &out_of_memory, CAUSE_BORROWED);

@@ -138,7 +138,7 @@ static sync_ptr *slot_fill(struct thread *t, struct family *f, sync_ptr *slot, u
 
 static struct family *family_enter(struct thread *t, struct cctx *p)
 {
-    if (unlikely(!(sync_load_relaxed(&p->state, hint) & INNER))) sync_or_acqrel(&p->state, (uint32_t)INNER, none, done);
+    if (unlikely(!(sync_load_relaxed(&p->state, hint) & INNER))) sync_or_acqrel(&p->state, (uint32_t)INNER, none, none);
     return family_make(t, p);
 }
 
@@ -235,7 +235,8 @@ static bool node_drop(struct cctx *n)
             uint32_t state = sync_load_relaxed(&n->state, owned);
             if (!node_pinnable(n, state)) return true;  /* no one to race with: what is left is reads in sections */
             if (state & INNER) {
-                if (sync_cas_acqrel(&n->refs, &r, REFS_CLOSED | REFS_BIAS, last_ref, last_ref))
+                /* Orders nothing: what made r 1 was seen, and node_close ends with the drop that counts. */
+                if (sync_cas_relaxed(&n->refs, &r, REFS_CLOSED | REFS_BIAS, owned))
                     return node_close(n);
                 continue;
             }
@@ -262,7 +263,7 @@ static void node_detach(struct graves *g, struct cctx *parent, sync_ptr *slot)
     struct cctx *owner = node_owner(parent);
     if (slot) {
         node_vacate(owner, slot);
-        uintptr_t w = sync_swap_acqrel(slot, (uintptr_t)0, empty, slot);        /* the last touch of owner */
+        uintptr_t w = sync_swap_acqrel(slot, (uintptr_t)0, empty, none);        /* the last touch of owner */
         if (w & SLOT_TAG) node_drop_onto(g, owner);
     }
     if (!slot || owner != parent) node_drop_onto(g, parent);

@@ -66,7 +66,7 @@ void roster_free(struct roster *r)
 
 struct roster *roster_widest(struct roster *r)
 {
-    for (struct roster *w; (w = (struct roster *)sync_load_hs(&r->wider, attach, b, chunk)) != NULL;) r = w;
+    for (struct roster *w; (w = (struct roster *)sync_load_acq(&r->wider, chunk)) != NULL;) r = w;
     return r;
 }
 
@@ -151,7 +151,7 @@ static struct chunk *stripe_hole(struct stripe *s)
     for (uint32_t left = sync_load_relaxed(&s->chunks, stat) + 1; left > 0; left--) {
         if (!k) k = (struct chunk *)sync_load_acq(&s->head, chunk);
         if (!k) return NULL;
-        struct chunk *next = (struct chunk *)sync_load_acq(&k->next, chunk);
+        struct chunk *next = (struct chunk *)sync_load_relaxed(&k->next, owned);
         uint32_t hole = CHUNK_HOLE;
         if (sync_load_relaxed(&k->fill, hint) == CHUNK_HOLE && sync_cas_relaxed(&k->fill, &hole, (uint32_t)CHUNK_LIVE, hint)) {
             sync_add_relaxed(&s->holes, (uint32_t)-1, stat);
@@ -193,7 +193,7 @@ sync_ptr *roster_add(struct roster *r, unsigned ordinal, uintptr_t word, sync_pl
         sync_ptr *x = chunk_add(k, word, place, misses);
         if (likely(x != NULL)) return x;
         chunk_fill_up(k);
-        if ((struct chunk *)sync_load_acq(&s->live, chunk) != k) continue;      /* another thread went on already */
+        if ((struct chunk *)sync_load_relaxed(&s->live, hint) != k) continue;      /* another thread went on already */
         next = roster_hole(r, s);
         if (!next) break;
         stripe_go_on(s, k, next);
@@ -226,7 +226,7 @@ sync_ptr *roster_next(sync_ptr *slot)
 {
     struct chunk *k = chunk_of(slot);
     if (slot != &k->slot[CHUNK_SLOTS - 1]) return slot + 1;
-    struct chunk *next = (struct chunk *)sync_load_hs(&k->next, attach, b, chunk);
+    struct chunk *next = (struct chunk *)sync_load_relaxed(&k->next, owned);
     if (next) return &next->slot[0];
     struct stripe *s = sync_get(k->stripe);
     return roster_from(sync_get(s->roster), sync_get(s->index) + 1);

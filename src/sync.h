@@ -17,7 +17,8 @@
  *   stat         a number for people or for sizing
  *   cas_seed     the first value of a compare-and-swap loop, which reads again
  *   unpublished  nobody else can reach the object yet, or any more
- *   owned        the thread owns the right to write it, or it does not change while this thread may read it */
+ *   owned        the thread owns the right to write it, or it does not change while this thread may read it
+ *   alone        the word itself is all that is told: nothing else is read because of it */
 #ifndef CCTXI_SYNC_H
 #define CCTXI_SYNC_H
 
@@ -26,21 +27,21 @@
 
 /* Edges: release half -> acquire half.
  *
- * claim     a CAS on a node's cause word -> a helper's failed CAS, a reader of the word
+ * claim     a CAS on a node's cause word -> who finds it claimed, and flips for the claimant
  *           carries    what the cause points to, and the claimant's past
  *           if weaker  a helper publishes a cause that is not written yet
  * done      the flip of a state word -> look, wait, walk, the second look of an attach
  *           carries    the cause word, the canceler's past, DONE of the ancestors
  *           if weaker  an error without a cause; a child seen done under a parent seen live
- * slot      the CAS that fills a slot -> the walk's load, the exchange that empties it, the drain of the timer,
- *           the CAS that claims or stops a callback
+ * slot      the CAS that fills a slot -> the walk's load, the drain of the timer, the CAS that claims or stops
+ *           a callback
  *           carries    the fields of the occupant
  *           if weaker  the walk climbs by a wild pointer; the wrong fn is called
  * swept     the store after a subtree was walked -> a losing canceler's load
  *           carries    the flip of each descendant
  *           if weaker  a cancel returns while a descendant reads live
- * empty     the exchange or CAS that empties a slot -> close's load and fetch_or, the next CAS that fills it
- *           carries    the last touch of the slot's owner
+ * empty     the exchange or CAS that empties a slot -> close's load and fetch_or; who finds it empty after a fork
+ *           carries    the last touch of the slot's owner, the claim of the callback
  *           if weaker  the owner is freed under the one that leaves
  * last_ref  each drop of a reference, close's count -> the drop that reaches zero
  *           carries    each use of the node
@@ -51,13 +52,13 @@
  * chunk     the CAS that pushes a chunk or a wider roster -> walk, attach
  *           carries    the zeroed slots, the chunk's stripe
  *           if weaker  as family
- * hook_run  the state's change to RUNNING -> the load of a stop; a claim's end -> who looks for it after a fork
+ * hook_run  the state's change to RUNNING -> the load of a stop_wait; a claim's end -> who looks for it after a fork
  *           carries    runner, frame, generation
  *           if weaker  a call from inside fn is not recognized
  * hook_end  the exchange to FINISHED -> the fetch_or of a stop_wait
  *           carries    all that fn did, the last touch of the callback
  *           if weaker  the caller frees the storage under the runner
- * directory the CAS that pushes a directory, the store that enters a chunk -> the drain
+ * directory the CAS that pushes a directory, the store that enters a chunk, the dirty bit -> the drain
  *           carries    the zeroed slots
  *           if weaker  as chunk
  * bell      the bell's increment -> the sleeper's load of the bell
@@ -77,13 +78,10 @@
  *           if weaker  a page is entered that is not filled in
  * mark      a claim on a shelf that found nothing -> the holder that puts the page there
  *           carries    the mark that the page is whole
- *           if weaker  a page with nothing in use that nobody frees
- * service   a service thread's state -> the one that starts or asks for it
- *           carries    what the fork handler reset
- *           if weaker  a new thread works with the old one's index */
+ *           if weaker  a page with nothing in use that nobody frees */
 #define SYNC_EDGES(E) \
     E(claim) E(done) E(slot) E(swept) E(empty) E(last_ref) E(family) E(chunk) E(hook_run) \
-    E(hook_end) E(directory) E(bell) E(queue) E(record) E(page) E(shelf) E(mark) E(service)
+    E(hook_end) E(directory) E(bell) E(queue) E(record) E(page) E(shelf) E(mark)
 
 /* Handshakes: two sides, each puts one thing and then gets the other's; seq_cst on all four, so that not both
  * get the old value.
@@ -122,7 +120,8 @@ enum sync_half {
     SYNC_hs_none = -3
 };
 enum sync_reason {
-    SYNC_relaxed_hint, SYNC_relaxed_stat, SYNC_relaxed_cas_seed, SYNC_relaxed_unpublished, SYNC_relaxed_owned
+    SYNC_relaxed_hint, SYNC_relaxed_stat, SYNC_relaxed_cas_seed, SYNC_relaxed_unpublished, SYNC_relaxed_owned,
+    SYNC_relaxed_alone
 };
 /* A relaxed operation is one with no half; the reason is there to be read and to be spelled right. */
 #define SYNC_WHY(why) (SYNC_acq_none + 0 * (int)SYNC_relaxed_##why)

@@ -94,7 +94,7 @@ static bool lower_wake(struct timer *t, int64_t when)
 {
     int64_t w = sync_load_hs(&t->next_wake, doze, a, none);
     while (when < w)
-        if (sync_cas_acqrel(&t->next_wake, &w, when, bell, bell)) return true;
+        if (sync_cas_relaxed(&t->next_wake, &w, when, alone)) return true;
     return false;
 }
 
@@ -130,7 +130,7 @@ bool timer_arm(struct timer *t, struct thread *self, uintptr_t occupant, int64_t
     uint64_t bit = (uint64_t)1 << sync_get(k->index), dirty = sync_load_hs2(&g->dirty, arm, doze, a, none);
     bool backlog = false;
     if (!(dirty & bit)) {
-        dirty = sync_or_hs2(&g->dirty, bit, arm, doze, a, none, none) | bit;
+        dirty = sync_or_hs2(&g->dirty, bit, arm, doze, a, directory, none) | bit;
         backlog = i == 0 && __builtin_popcountll(dirty) == RING_AT;
     }
     if (i > 0) drain_by(tier, deadline);
@@ -141,7 +141,7 @@ bool timer_arm(struct timer *t, struct thread *self, uintptr_t occupant, int64_t
 void timer_disarm(sync_ptr *slot)
 {
     roster_vacate(slot);
-    sync_swap_acqrel(slot, (uintptr_t)0, empty, slot);
+    sync_swap_acqrel(slot, (uintptr_t)0, none, none);           /* the set is never freed: nothing to carry */
 }
 
 /* -------------------------------------------------------------------------------------------- the heap */
@@ -188,7 +188,7 @@ static void heap_pop(struct timer *t)
 /* The occupant that e speaks of, or 0: it was disarmed, or the slot holds another. In a section. */
 static uintptr_t entry_occupant(struct timer *t, struct timer_entry e)
 {
-    uintptr_t w = sync_load_acq(e.slot, slot);
+    uintptr_t w = sync_load_relaxed(e.slot, owned);     /* what is not FRESH the role has seen when it was */
     if (w == 0 || (w & SLOT_FRESH)) return 0;
     return t->ops->key(w & ~(uintptr_t)SLOT_MASK) == e.key ? w & ~(uintptr_t)SLOT_MASK : 0;
 }
@@ -197,7 +197,7 @@ static uintptr_t entry_occupant(struct timer *t, struct timer_entry e)
 static void slot_unsee(sync_ptr *slot, uintptr_t fresh)
 {
     uintptr_t w = sync_load_relaxed(slot, cas_seed);
-    while (w != 0 && !sync_cas_acqrel(slot, &w, (w & ~(uintptr_t)SLOT_SEEN) | fresh, slot, slot)) {}
+    while (w != 0 && !sync_cas_acqrel(slot, &w, (w & ~(uintptr_t)SLOT_SEEN) | fresh, none, none)) {}
 }
 
 /* Is e the first entry met in this pass for an occupant? With one deadline for many, a stale entry looks like that of
@@ -275,9 +275,9 @@ static size_t drain_chunk(struct timer *t, struct thread *self, struct timer_tie
         if (heap_push(t, found[i])) continue;
         /* No memory: the set keeps it, and it is looked at again when it is due. */
         uintptr_t w = sync_load_relaxed(found[i].slot, cas_seed);
-        while (w != 0 && !sync_cas_acqrel(found[i].slot, &w, w | SLOT_FRESH, slot, slot)) {}
+        while (w != 0 && !sync_cas_acqrel(found[i].slot, &w, w | SLOT_FRESH, none, none)) {}
         struct directory *g = (struct directory *)sync_get(k->directory);
-        sync_or_hs2(&g->dirty, (uint64_t)1 << sync_get(k->index), arm, doze, a, none, none);
+        sync_or_acqrel(&g->dirty, (uint64_t)1 << sync_get(k->index), none, none);       /* this thread looks at it next */
         drain_by(tier, found[i].key);
         t->starved = time_min(t->starved, found[i].key);
     }
@@ -288,11 +288,11 @@ static size_t drain_tier(struct timer *t, struct thread *self, struct timer_tier
 {
     size_t fired = 0;
     for (struct directory *g = (struct directory *)sync_load_hs(&tier->directories, doze, b, directory); g;
-         g = (struct directory *)sync_load_acq(&g->next, directory)) {
+         g = (struct directory *)sync_load_relaxed(&g->next, owned)) {
         if (sync_load_hs(&g->dirty, doze, b, none) == 0) continue;
-        uint64_t bits = sync_swap_hs2(&g->dirty, (uint64_t)0, arm, doze, b, none, none);
+        uint64_t bits = sync_swap_hs2(&g->dirty, (uint64_t)0, arm, doze, b, none, directory);
         for (; bits; bits &= bits - 1) {
-            struct chunk *k = (struct chunk *)sync_load_acq(&g->chunk[__builtin_ctzll(bits)], directory);
+            struct chunk *k = (struct chunk *)sync_load_relaxed(&g->chunk[__builtin_ctzll(bits)], owned);
             fired += drain_chunk(t, self, tier, k, now, least);
         }
     }
@@ -302,7 +302,7 @@ static size_t drain_tier(struct timer *t, struct thread *self, struct timer_tier
 static bool tier_dirty(struct timer_tier *tier)
 {
     for (struct directory *g = (struct directory *)sync_load_hs(&tier->directories, doze, b, directory); g;
-         g = (struct directory *)sync_load_acq(&g->next, directory))
+         g = (struct directory *)sync_load_relaxed(&g->next, owned))
         if (sync_load_hs(&g->dirty, doze, b, none) != 0) return true;
     return false;
 }
@@ -338,14 +338,14 @@ static void rebuild(struct timer *t)
     t->count = t->capacity = 0;
     for (int i = 0; i < TIMER_TIERS; i++) {
         struct timer_tier *tier = &t->tier[i];
-        sync_store_relaxed(&tier->next_drain, INT64_MIN, owned);
+        sync_store_relaxed(&tier->next_drain, INT64_MIN, alone);
         for (struct directory *g = (struct directory *)sync_load_acq(&tier->directories, directory); g;
-             g = (struct directory *)sync_load_acq(&g->next, directory))
+             g = (struct directory *)sync_load_relaxed(&g->next, owned))
             for (unsigned c = 0; c < DIRECTORY_CHUNKS; c++) {
                 struct chunk *k = (struct chunk *)sync_load_acq(&g->chunk[c], directory);
                 if (!k) continue;
                 for (unsigned s = 0; s < CHUNK_SLOTS; s++) slot_unsee(&k->slot[s], SLOT_FRESH);
-                sync_or_hs2(&g->dirty, (uint64_t)1 << c, arm, doze, a, none, none);
+                sync_or_acqrel(&g->dirty, (uint64_t)1 << c, none, none);        /* this thread looks at it next */
             }
     }
 }
@@ -381,12 +381,12 @@ size_t timer_work(struct timer *t, struct thread *self, int64_t now)
     return fired;
 }
 
-int64_t timer_next(struct timer *t) { return sync_load_hs(&t->next_wake, doze, a, none); }
+int64_t timer_next(struct timer *t) { return sync_load_relaxed(&t->next_wake, hint); }
 
 void timer_sleep(struct timer *t, int64_t now)
 {
     uint32_t b = sync_load_acq(&t->bell, bell);
-    int64_t w = sync_load_acq(&t->next_wake, bell);
+    int64_t w = sync_load_relaxed(&t->next_wake, hint);          /* if it is lowered yet, the bell has moved */
     if (now < w) futex_wait(&t->bell, b, w);
 }
 
