@@ -18,7 +18,7 @@ static void serve(void)
 {
     CHECK(pthread_getname_np(pthread_self(), name_seen, sizeof name_seen) == 0);
     CHECK(pthread_sigmask(SIG_BLOCK, NULL, &blocked_seen) == 0);
-    sync_add_acqrel(&runs, 1u, service, none);
+    sync_add_acqrel(&runs, 1u, queue, none);
     futex_wake(&runs);
     static sync_u32 forever;
     for (;;) futex_wait(&forever, 0, INT64_MAX);
@@ -29,7 +29,7 @@ static struct service servant = {"test-servant", serve, {0}, {0}};
 static void wait_for_run(uint32_t n)
 {
     uint32_t seen;
-    while ((seen = sync_load_acq(&runs, service)) < n) futex_wait(&runs, seen, INT64_MAX);
+    while ((seen = sync_load_acq(&runs, queue)) < n) futex_wait(&runs, seen, INT64_MAX);
 }
 
 static void ask(unsigned index, void *arg)
@@ -54,7 +54,7 @@ static void many_who_ask_at_once_get_one_thread(void **state)
     pthread_sigmask(SIG_BLOCK, NULL, &after);
     assert_memory_equal(&before, &after, sizeof before);
     wait_for_run(1);
-    assert_int_equal(sync_load_acq(&runs, service), 1);
+    assert_int_equal(sync_load_acq(&runs, queue), 1);
 }
 
 /* The thread of the test before has said what it is. */
@@ -99,13 +99,13 @@ static void a_second_thread_for_one_role_ends(void **state)
 {
     (void)state;
     watchdog(60);
-    uint32_t before = sync_load_acq(&runs, service);
+    uint32_t before = sync_load_acq(&runs, queue);
     unsigned threads = threads_here();
-    sync_store_rel(&servant.made, 0u, service);
+    sync_store_rel(&servant.made, 0u, queue);
     assert_true(service_start(&servant));
     while (threads_here() > threads) sched_yield();
-    assert_int_equal(sync_load_acq(&runs, service), before);
-    assert_int_equal(sync_load_acq(&servant.taken, service), 1);
+    assert_int_equal(sync_load_acq(&runs, queue), before);
+    assert_int_equal(sync_load_acq(&servant.taken, queue), 1);
 }
 
 int main(void)

@@ -14,11 +14,13 @@
 #include "handle.c"
 #include "tree_model.h"
 
-static int ran;
+static int ran, stopped_inside;
 static bool give_away;          /* fn stops itself and frees its storage */
 
 static void call(void *arg);
 struct hook : callback {        /* what the caller owns: the storage, and something that fn uses */
+    hook *other;                /* which fn stops; NULL: none */
+    bool waits;                 /* by stop_wait */
     sync_plain(int) payload;
     cctx_callback_t *storage() { return (cctx_callback_t *)(void *)static_cast<callback *>(this); }
     int on(const cctx_t *ctx)
@@ -36,6 +38,7 @@ static void call(void *arg)
     RL_ASSERT(sync_get(h->payload) == 7);
     sync_set(h->payload, 8);
     ran++;
+    if (h->other) stopped_inside += h->waits ? h->other->stop_wait() : h->other->stop();
     if (!give_away) return;
     RL_ASSERT(!h->stop_wait());
     h->release();
@@ -48,7 +51,7 @@ struct hooks : scenario {
     hooks(const char *name, unsigned threads, unsigned bound) : scenario(name, threads, bound) {}
     void before()
     {
-        ran = stopped = 0;
+        ran = stopped = stopped_inside = 0;
         give_away = false;
         root = cctx_with_cancel(cctx_background());
         kid = cctx_with_cancel(root);
@@ -57,7 +60,7 @@ struct hooks : scenario {
     }
     void after()
     {
-        RL_ASSERT(ran + stopped == (h2 ? 2 : 1));
+        RL_ASSERT(ran + stopped + stopped_inside == (h2 ? 2 : 1));
         if (h) h->release();
         if (h2) h2->release();
         cctx_unref(kid);
@@ -74,6 +77,33 @@ HOOKS(register_second, 2, 2)
     void before() { hooks::before(); h2 = model_make<hook>(); h2->on(kid); }
     void thread(unsigned i) { if (i) h->on(kid); else cctx_cancel(root); }
 } register_second;
+// ... where the walk has all but the slot.
+HOOKS(register_third, 2, 3)
+    hook *h3;
+    void before()
+    {
+        hooks::before();
+        h2 = model_make<hook>();
+        h3 = model_make<hook>();
+        h2->on(kid);
+        h3->on(kid);
+    }
+    void thread(unsigned i) { if (i) h->on(kid); else cctx_cancel(root); }
+    void after() { RL_ASSERT(ran-- == 3); h3->release(); hooks::after(); }
+} register_third;
+// The first slot is empty again when the walk looks: the second callback is all there is.
+HOOKS(register_second_stop_first, 3, 2)
+    void before() { hooks::before(); h2 = model_make<hook>(); h2->on(kid); }
+    void thread(unsigned i)
+    {
+        if (i == 0) cctx_cancel(root);
+        else {
+            MODEL_AT_ONCE;
+            if (i == 1) h->on(kid);
+            else stopped += h2->stop();
+        }
+    }
+} register_second_stop_first;
 HOOKS(register_two_cancels, 3, 1)
     void thread(unsigned i) { if (i == 0) h->on(kid); else cctx_cancel(i == 1 ? root : kid); }
 } register_two_cancels;
@@ -165,6 +195,29 @@ HOOKS(stop_stop, 2, 4)
     void before() { hooks::before(); h->on(kid); }
     void thread(unsigned) { stopped += h->stop(); }
 } stop_stop;
+// Where nothing runs, a stop_wait that returns false says that the other stop has won, and is through with the storage.
+HOOKS(stop_stop_never, 2, 4)
+    void before() { hooks::before(); h->on(cctx_background()); }
+    void thread(unsigned i)
+    {
+        if (i == 0 ? h->stop() : h->stop_wait()) stopped++;
+        else if (i) {
+            h->release();
+            h = NULL;
+        }
+    }
+} stop_stop_never;
+HOOKS(stop_stop_wait, 2, 4)
+    void before() { hooks::before(); h->on(kid); }
+    void thread(unsigned i)
+    {
+        if (i == 0 ? h->stop() : h->stop_wait()) stopped++;
+        else if (i) {
+            h->release();
+            h = NULL;
+        }
+    }
+} stop_stop_wait;
 HOOKS(stop_stop_cancel, 3, 1)
     void before() { hooks::before(); h->on(kid); }
     void thread(unsigned i) { if (i) stopped += h->stop_wait(); else cctx_cancel(root); }
@@ -186,6 +239,74 @@ HOOKS(give_it_away, 2, 3)
     void thread(unsigned) { cctx_cancel(root); }
     void after() { h = NULL; hooks::after(); }
 } give_it_away;
+
+// C29, C30: fn stops itself: that prevents nothing. Another thread's stop may come meanwhile.
+HOOKS(stop_self, 2, 3)
+    void before() { hooks::before(); h->other = h; h->on(kid); }
+    void thread(unsigned i) { if (i) stopped += h->stop(); else cctx_cancel(root); }
+} stop_self;
+HOOKS(stop_self_stop_wait, 2, 3)
+    void before() { hooks::before(); h->other = h; h->on(kid); }
+    void thread(unsigned i)
+    {
+        if (i == 0) { cctx_cancel(root); return; }
+        if (h->stop_wait()) stopped++;
+        h->release();
+        h = NULL;
+    }
+} stop_self_stop_wait;
+// Two callbacks stop each other, on one thread or on two: each runs or is stopped, once.
+struct each_other : hooks {
+    each_other(const char *name, unsigned threads, unsigned bound) : hooks(name, threads, bound) {}
+    void before()
+    {
+        hooks::before();
+        h2 = model_make<hook>();
+        h->other = h2;
+        h2->other = h;
+        h->on(kid);
+    }
+};
+struct stop_each_other : each_other {
+    stop_each_other() : each_other("stop_each_other", 2, 3) {}
+    void before() { each_other::before(); h2->on(root); }
+    void thread(unsigned i) { cctx_cancel(i ? kid : root); }
+} stop_each_other;
+struct stop_each_other_same : each_other {
+    stop_each_other_same() : each_other("stop_each_other_same", 2, 3) {}
+    void before() { each_other::before(); h2->on(kid); }
+    void thread(unsigned) { cctx_cancel(root); }
+} stop_each_other_same;
+// One waits for the other, which has begun on another thread or never will; it is the caller's then.
+struct stop_wait_other : each_other {
+    stop_wait_other() : each_other("stop_wait_other", 2, 3) {}
+    void before() { each_other::before(); h2->other = NULL; h->waits = true; h2->on(root); }
+    void thread(unsigned i) { cctx_cancel(i ? kid : root); }
+} stop_wait_other;
+
+// In the child of a fork: registered before it, taken by a canceler or a stop of the child's own: nobody takes that for
+// lost.
+HOOKS(forked_cancel_stop_wait, 2, 3)
+    void before() { hooks::before(); h->on(kid); model_generation = 1; }
+    void thread(unsigned i)
+    {
+        if (i == 0) { cctx_cancel(root); return; }
+        stopped += h->stop_wait();
+        h->release();
+        h = NULL;
+    }
+} forked_cancel_stop_wait;
+HOOKS(forked_stop_stop_wait, 2, 3)
+    void before() { hooks::before(); h->on(kid); model_generation = 1; }
+    void thread(unsigned i)
+    {
+        if (i == 0 ? h->stop() : h->stop_wait()) stopped++;
+        else if (i) {
+            h->release();
+            h = NULL;
+        }
+    }
+} forked_stop_stop_wait;
 
 // A registration through a value context pins that context.
 static const cctx_key_t key = {};

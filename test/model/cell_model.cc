@@ -43,10 +43,14 @@ struct cells : scenario {
         for (unsigned i = 0; i < n; i++) c[i] = use(cell_get(&m[0]));
     }
     void put(unsigned i, void *cell) { m[i].cell[m[i].count++] = use(cell); }
-    void drain(unsigned i) { cell_drain(&m[i]); }
+    /* As cell_drain, with a last use of each cell. */
+    void drain(unsigned i)
+    {
+        while (m[i].count > 0) cell_back(use(m[i].cell[--m[i].count]));
+    }
     void after()
     {
-        for (unsigned i = 0; i < 3; i++) drain(i);
+        for (unsigned i = 0; i < 3; i++) cell_drain(&m[i]);
         RL_ASSERT(cell_pages() == 0);                                           // C3
         RL_ASSERT(sync_load_relaxed(&stock, stat) == 0);
         for (uintptr_t s = sync_load_relaxed(&shelves, owned), next; s; s = next) {
@@ -109,5 +113,38 @@ CELLS(two_pages, 2, 3)
         put(i, cell_get(&m[i]));
     }
 } two_pages;
+
+// From nothing: the first shelf is there before the hints that lead to it.
+CELLS(cold, 2, 4)
+    void before() { take(0); }
+    void round(unsigned i)
+    {
+        void *mine = use(cell_get(&m[i]));
+        drain(i);
+        put(i, mine);
+    }
+    void thread(unsigned i)
+    {
+        if (i == 0) {
+            MODEL_AT_ONCE;
+            round(i);
+        } else round(i);
+    }
+} cold;
+// Each needs a page, and a shelf for it, and leaves them to the other.
+CELLS(two_shelves, 2, 3)
+    void before() { take(6); }
+    void thread(unsigned i)
+    {
+        put(i, cell_get(&m[i]));
+        drain(i);
+        put(i, cell_get(&m[i]));
+    }
+    void after()
+    {
+        for (int i = 0; i < 6; i++) put(2, c[i]), cell_drain(&m[2]);
+        cells::after();
+    }
+} two_shelves;
 
 int main(int argc, char **argv) { return model_main(argc, argv); }

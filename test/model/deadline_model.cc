@@ -1,7 +1,7 @@
 // deadline_model.cc: contexts with deadlines, armed, fired, canceled, buried, against the timer's role.
 // SPDX-License-Identifier: BSD-2-Clause
 //
-// Real code: as tree_model.cc, and timer.c, deadline.c.
+// Real code: as tree_model.cc, and timer.c, deadline.c, wait.c.
 #define TREE_MODEL_TIMER
 #include "model.h"
 #include "roster.c"
@@ -19,6 +19,7 @@
 #undef alloc_get_aligned
 #include "handle.c"
 #include "tree_model.h"
+#include "wait.c"
 
 enum { NOW = 10, WHEN = 50 };
 static const cctx_cause_t own = {1, "own"}, other = {2, "other"};
@@ -37,7 +38,7 @@ struct deadlines : scenario {
     void before_armed() { deadlines::before(); n = cctx_with_deadline_cause(root, WHEN, &own); }
     void role(int64_t now)
     {
-        model_now = now;
+        if (model_now < now) model_now = now;
         timer_work(&node_timer, thread_current, now);
     }
     void after()
@@ -175,6 +176,84 @@ DEADLINES(cancel_fire_unref, 3, 1)
     }
     void after() { RL_ASSERT(is_done(kid)); n = NULL; deadlines::after(); }
 } cancel_fire_unref;
+
+// ---- waits, with a deadline of the context's own or an ancestor's, of the caller's, or none.
+// C25, C27: canceled, fired by the role, or by the waiter itself, the wait ends, and says for what reason.
+DEADLINES(wait_fire_cancel, 3, 1)
+    void before() { before_armed(); }
+    void thread(unsigned i)
+    {
+        if (i == 0) {
+            int err = cctx_wait(n);
+            RL_ASSERT(cause_of(n) == (err == ETIMEDOUT ? &own : &other));
+        } else if (i == 1) cctx_cancel_cause(n, &other);
+        else role(WHEN);
+    }
+} wait_fire_cancel;
+DEADLINES(wait_cancel_above, 2, 3)
+    void before() { before_armed(); kid = cctx_with_cancel(n); }
+    void thread(unsigned i)
+    {
+        if (i == 0) {
+            int err = cctx_wait(kid);
+            RL_ASSERT(cause_of(kid) == (err == ETIMEDOUT ? &own : &other));
+        } else cctx_cancel_cause(root, &other);
+    }
+} wait_cancel_above;
+// The role never runs: the waiter fires an ancestor's deadline, whose last handle goes meanwhile.
+DEADLINES(wait_starved_unref, 2, 3)
+    void before() { before_armed(); kid = cctx_with_cancel(n); }
+    void thread(unsigned i)
+    {
+        if (i == 0) RL_ASSERT(cctx_wait(kid) == ETIMEDOUT && cause_of(kid) == &own);
+        else cctx_unref(n);
+    }
+    void after() { n = NULL; deadlines::after(); }
+} wait_starved_unref;
+// It has its first child meanwhile, and with it a family that keeps the timer's slot.
+DEADLINES(wait_starved_derive, 2, 3)
+    void before() { before_armed(); }
+    void thread(unsigned i)
+    {
+        if (i == 0) RL_ASSERT(cctx_wait(n) == ETIMEDOUT);
+        else kid = cctx_with_cancel(n);
+    }
+    void after() { RL_ASSERT(is_done(kid)); deadlines::after(); }
+} wait_starved_derive;
+// The caller's own time comes first, or the cancel: whichever, it is told.
+DEADLINES(wait_until_cancel, 2, 3)
+    void before() { before_armed(); kid = cctx_with_cancel(n); }
+    void thread(unsigned i)
+    {
+        if (i == 0) {
+            bool done = cctx_wait_until(kid, NOW + 10);
+            RL_ASSERT(done ? is_done(kid) : model_now >= NOW + 10);
+        } else cctx_cancel(root);
+    }
+} wait_until_cancel;
+// Two wait, of whom one gives up; the role fires for the other.
+DEADLINES(wait_until_wait_fire, 3, 1)
+    void before() { before_armed(); }
+    void thread(unsigned i)
+    {
+        if (i == 0) role(WHEN);
+        else if (i == 1) cctx_wait_until(n, NOW + 10);
+        else RL_ASSERT(cctx_wait(n) == ETIMEDOUT);
+    }
+} wait_until_wait_fire;
+// The waiter drops the last handle as soon as it wakes, while the role is not back from its wake.
+DEADLINES(wait_fire_unref, 2, 3)
+    void before() { before_armed(); }
+    void thread(unsigned i)
+    {
+        if (i == 0) role(WHEN);
+        else {
+            cctx_wait(n);
+            cctx_unref(n);
+        }
+    }
+    void after() { n = NULL; deadlines::after(); }
+} wait_fire_unref;
 
 int main(int argc, char **argv)
 {

@@ -1,111 +1,360 @@
-// epoch_model.cc: the epoch algorithm of ConcurrencyKit 0.7.1 in relaxed operations: what its user owes it.
+// epoch_model.cc: sections, retirement and the records of threads: what ConcurrencyKit's user owes it, and keeps.
 // SPDX-License-Identifier: BSD-2-Clause
 //
-// src/epoch.c is that user, and has the three fences of three_fences_in_c11; the scenarios before that lack one
-// each. The retelling is to be read against ck_epoch.c again with each of its versions.
+// Real code: epoch.c, over the retelling of CK in ck_epoch.h.
+#define MODEL_EPOCH
 #include "model.h"
 
-struct object { sync_plain(int) data; };
-#define FENCE(mo) rl::atomic_thread_fence(rl::mo, RL_INFO)
-#define GET(x)    (x).load(rl::mo_relaxed, RL_INFO)
-#define PUT(x, v) (x).store((v), rl::mo_relaxed, RL_INFO)
+enum { THREADS = 4 };           /* the last one comes when the others have gone */
+static int model_as;            /* before and after: who acts; else -1 */
+static struct thread *current[THREADS];
+static bool gone[THREADS];
+static void *specific[THREADS];
+static bool starved;            /* no memory for a record */
+static unsigned self() { return model_as >= 0 ? (unsigned)model_as : rl::thread_index(); }
+struct thread **model_current() { return &current[self()]; }
+static bool *model_exiting() { return &gone[self()]; }
+#define exiting (*model_exiting())
+#define pthread_once(once, setup)         0
+#define pthread_key_create(key, exit)     0
+#define pthread_setspecific(key, value)   (specific[self()] = (value), 0)
+#define pthread_atfork(before, here, there) ((void)0)
+#define sched_yield()                     rl::yield(1, RL_INFO)
+#define alloc_get_aligned(align, size)    (starved ? NULL : model_make<struct record>())
+#include "epoch.c"
+#undef alloc_get_aligned
+#undef exiting
 
-static sync_u32 global, active[3], at[3];
-static sync_ptr slot;
-
-enum fence { NONE, ACQUIRE, FULL, RMW };
-struct reclaim : scenario {
-    bool section;               /* unlink and defer inside a section of the writer's own */
-    fence before_defer, after_begin, in_reclaim;
-    struct object *pending[4];  /* thread 1 defers one object */
-
-    reclaim(const char *name, bool wrong, bool in_section, fence defer, fence begin, fence free)
-        : scenario(name, 3, 1, wrong), section(in_section), before_defer(defer), after_begin(begin), in_reclaim(free)
-    {
+/* What a thread's record holds beside the limbo: two owners at a time, or one too early, are a data race. */
+static struct content {
+    struct thread *t;
+    sync_plain(int) word;
+} content[THREADS + RESERVE];
+static void use(struct thread *t)
+{
+    for (unsigned i = 0;; i++) {
+        RL_VERIFY(i < THREADS + RESERVE);
+        if (content[i].t && content[i].t != t) continue;
+        content[i].t = t;
+        sync_set(content[i].word, 1);
+        return;
     }
-    void before()
+}
+void cell_drain(struct magazine *m) { use(container_of(m, struct thread, cells)); }
+
+struct object {
+    struct epoch_link link;
+    sync_plain(int) data;
+};
+static sync_ptr slot;
+static unsigned reclaimed;
+static void reclaim(struct epoch_link *link)
+{
+    reclaimed++;
+    model_free(container_of(link, struct object, link));
+}
+
+struct epochs : scenario {
+    unsigned objects;
+    epochs(const char *name, unsigned threads, unsigned bound, bool wrong = false)
+        : scenario(name, threads, bound, wrong) {}
+    void as(int i) { model_as = i; }
+    static struct object *object_new()
     {
-        memset(pending, 0, sizeof pending);
-        PUT(global, 1);
         struct object *x = model_make<struct object>();
         sync_set(x->data, 1);
-        PUT(slot, (uintptr_t)x);
+        return x;
     }
-    void fence_of(fence f)
+    /* The first `with` threads have their record already. */
+    void begin(unsigned with)
     {
-        if (f == ACQUIRE) FENCE(mo_acquire);
-        if (f == FULL) FENCE(mo_seq_cst);
-        if (f == RMW) global.fetch_add(0, rl::mo_acq_rel, RL_INFO);
-    }
-    void begin(int t)
-    {
-        PUT(active[t], 1);
-        FENCE(mo_seq_cst);
-        PUT(at[t], GET(global));
-        fence_of(after_begin);
-    }
-    void end(int t)
-    {
-        FENCE(mo_release);
-        PUT(active[t], 0);
-    }
-    void dispatch(int t, unsigned e)
-    {
-        struct object *x = t == 1 ? pending[e & 3] : NULL;
-        if (!x) return;
-        pending[e & 3] = NULL;
-        fence_of(in_reclaim);
-        model_free(x);
-    }
-    void poll(int t)
-    {
-        uint32_t e = GET(global), seen = e, any = 0;
-        FENCE(mo_seq_cst);
-        dispatch(t, e - 2);
-        for (int i = 0; i < 3; i++) {
-            uint32_t a = GET(active[i]);
-            any |= a;
-            if (a && GET(at[i]) != e) return;
+        memset(current, 0, sizeof current);
+        memset(gone, 0, sizeof gone);
+        memset(specific, 0, sizeof specific);
+        reserve[0].thread.transient = reserve[0].thread.retired = 0;
+        reserve[0].thread.inside = false;
+        for (content_i = 0; content_i < THREADS + RESERVE; content_i++) content[content_i].t = NULL;
+        ck_variant = CK_AS_WRITTEN;
+        starved = false;
+        reclaimed = 0;
+        objects = 1;
+        as(0);
+        setup();
+        slot.init((uintptr_t)object_new());
+        for (unsigned i = 0; i < with; i++) {
+            as((int)i);
+            thread_begin();
         }
-        if (any) {
-            global.compare_exchange_strong(seen, e + 1, rl::mo_relaxed, RL_INFO);
-            dispatch(t, e - 1);
-        } else for (unsigned i = 0; i < 4; i++) dispatch(t, i);
+        as(-1);
     }
-    void thread(unsigned t)
+    unsigned content_i;
+    void before() { begin(threads); }
+    void read()
     {
-        for (int k = 0; t == 0 && k < 2; k++) {         /* a reader, twice */
-            begin(0);
-            struct object *x = (struct object *)slot.load(rl::mo_acquire, RL_INFO);
-            if (x) RL_ASSERT(sync_get(x->data) == 1);
-            end(0);
-        }
-        if (t == 1) {                                   /* unlinks and defers */
-            if (section) begin(1);
-            struct object *x = (struct object *)slot.exchange(0, rl::mo_acq_rel, RL_INFO);
-            fence_of(before_defer);
-            pending[GET(global) & 3] = x;
-            if (section) end(1);
-        }
-        for (int k = 0; t > 0 && k < 3; k++) poll((int)t);      /* another thread moves the epoch too */
+        struct thread *t = thread_begin();
+        epoch_enter(t);
+        struct object *x = (struct object *)sync_load_acq(&slot, slot);
+        if (x) RL_ASSERT(sync_get(x->data) == 1);
+        epoch_leave(t);
+        thread_end(t);
     }
+    /* Unlinks what is in the slot, and retires it. */
+    void retire(bool inside = false)
+    {
+        struct thread *t = thread_begin();
+        use(t);
+        if (inside) epoch_enter(t);
+        struct object *x = (struct object *)sync_swap_acqrel(&slot, (uintptr_t)0, none, slot);
+        if (x) epoch_retire(t, &x->link, reclaim, 1);
+        if (inside) epoch_leave(t);
+        thread_end(t);
+    }
+    void retire_own()
+    {
+        struct thread *t = thread_begin();
+        use(t);
+        epoch_retire(t, &object_new()->link, reclaim, 1);
+        thread_end(t);
+    }
+    void poll(int times)
+    {
+        struct thread *t = thread_begin();
+        while (times-- > 0) epoch_poll(t);
+        use(t);
+        thread_end(t);
+    }
+    void exit()
+    {
+        if (specific[self()]) thread_exit(specific[self()]);
+        specific[self()] = NULL;
+    }
+    /* E1, E3: whoever comes last reclaims all that is left, once no section is open. */
     void after()
     {
-        for (int i = 0; i < 4; i++) model_free(pending[i]);
+        for (int i = 0; i < THREADS - 1; i++) {
+            as(i);
+            exit();
+        }
+        starved = false;
+        as(THREADS - 1);
+        for (int k = 0; k < 12 && epoch_limbo() > 0; k++) poll(1);
+        RL_ASSERT(epoch_limbo() == 0);
+        struct object *x = (struct object *)sync_load_acq(&slot, slot);
+        RL_ASSERT(reclaimed + (x != NULL) == objects);
+        model_free(x);
+        for (struct record *r = (struct record *)sync_load_acq(&records, record), *next; r; r = next) {
+            RL_ASSERT((sync_load_relaxed(&r->in_use, stat) == 1) == (&r->thread == current[THREADS - 1]));
+            next = r->next;
+            if (!is_reserve(r)) model_free(r);
+        }
+        as(-1);
     }
 };
-// Nothing orders the unlink before the deferral, and a section around both does not.
-static reclaim no_fence_before_deferral("no_fence_before_deferral", true, false, NONE, ACQUIRE, ACQUIRE);
-static reclaim section_is_no_fence("section_is_no_fence", true, true, NONE, ACQUIRE, ACQUIRE);
-// The free is not ordered after the reader's last load.
-static reclaim no_fence_in_reclaim("no_fence_in_reclaim", true, false, FULL, ACQUIRE, NONE);
-// Loads of the section run before the epoch is read.
-static reclaim no_fence_after_begin("no_fence_after_begin", true, false, FULL, NONE, ACQUIRE);
-// The three fences: C11 lets a reader learn the new epoch from a third thread and still read the old slot. Machines
-// on which a store is seen by all other threads at once (x86, arm64, riscv64) do not; src/epoch.c relies on that.
-static reclaim three_fences_in_c11("three_fences_in_c11", true, false, FULL, ACQUIRE, ACQUIRE);
-// Two ways that hold in C11: full fences on both sides, or a read-modify-write of the epoch first.
-static reclaim full_fences("full_fences", false, false, FULL, FULL, ACQUIRE);
-static reclaim epoch_rmw("epoch_rmw", false, false, RMW, ACQUIRE, ACQUIRE);
+#define EPOCHS(name, threads, bound) struct name : epochs { name() : epochs(#name, threads, bound) {}
 
-int main(int argc, char **argv) { return model_main(argc, argv, 60000); }
+// ---- E1: a reader, twice; one that unlinks and retires; one that moves the epoch too, since it has limbo of its own.
+struct grace : epochs {
+    int variant;
+    bool inside;
+    grace(const char *name, bool wrong, int v, bool in = false) : epochs(name, 3, 1, wrong), variant(v), inside(in) {}
+    void before()
+    {
+        epochs::before();
+        objects = 2;
+        as(2);
+        retire_own();
+        as(-1);
+        ck_variant = (decltype(ck_variant))variant;
+    }
+    void thread(unsigned i)
+    {
+        if (i == 0) {
+            read();
+            read();
+            return;
+        }
+        if (i == 1) retire(inside);
+        poll(3);
+    }
+};
+static grace as_written("as_written", false, CK_AS_WRITTEN);
+static grace as_written_inside("as_written_inside", false, CK_AS_WRITTEN, true);
+// Nothing orders the unlink before the deferral, and a section around both does not.
+static grace no_fence_before_deferral("no_fence_before_deferral", true, CK_NO_FENCE_MEMORY);
+static grace section_is_no_fence("section_is_no_fence", true, CK_NO_FENCE_MEMORY, true);
+// The free is not ordered after the reader's last load.
+static grace no_fence_in_reclaim("no_fence_in_reclaim", true, CK_NO_FENCE_ACQUIRE);
+// Loads of the section run before the epoch is read.
+static grace no_fence_after_begin("no_fence_after_begin", true, CK_NO_FENCE_LOAD);
+// C11 lets a reader learn the new epoch from a third thread and still read the old slot. Machines on which a store is
+// seen by all other threads at once do not; src/epoch.c relies on that. With a full fence on both sides C11 does not.
+static grace three_fences_in_c11("three_fences_in_c11", true, CK_C11_ALONE);
+static grace full_fences_in_c11("full_fences_in_c11", false, CK_C11_FULL_LOAD);
+
+// A reader that is in its section all the while, two that retire.
+EPOCHS(retire_retire, 3, 1)
+    void before() { epochs::before(); objects = 2; }
+    void thread(unsigned i)
+    {
+        if (i == 0) { read(); return; }
+        if (i == 1) retire(); else retire_own();
+        poll(2);
+    }
+} retire_retire;
+
+// ---- E3: records are given back, taken, and emptied by others.
+// A thread goes with limbo, another comes: it takes the record that is left, or a new one.
+EPOCHS(exit_begin, 2, 3)
+    void before() { begin(1); objects = 2; }
+    void thread(unsigned i)
+    {
+        if (i == 0) {
+            retire();
+            exit();
+        } else {
+            retire_own();
+            poll(1);
+        }
+    }
+} exit_begin;
+EPOCHS(exit_exit_begin, 3, 1)
+    void before() { begin(2); objects = 3; }
+    void thread(unsigned i)
+    {
+        if (i == 0) retire();
+        else retire_own();
+        if (i < 2) exit();
+    }
+} exit_exit_begin;
+// What it leaves behind is reclaimed by another's poll, while a reader is in its section.
+EPOCHS(exit_adopt, 3, 1)
+    void thread(unsigned i)
+    {
+        if (i == 0) read();
+        else if (i == 1) {
+            retire();
+            exit();
+        } else poll(3);
+    }
+} exit_adopt;
+// One adopts it while another takes the record.
+EPOCHS(adopt_begin, 2, 3)
+    void before()
+    {
+        begin(1);
+        objects = 2;
+        as(2);
+        struct thread *t = thread_begin();
+        as(0);
+        epoch_enter(current[0]);
+        as(2);
+        retire();
+        exit();                         /* with limbo: a section is open */
+        as(0);
+        epoch_leave(current[0]);
+        as(-1);
+    }
+    void thread(unsigned i)
+    {
+        if (i == 0) poll(2);
+        else {
+            retire_own();
+            poll(1);
+        }
+    }
+} adopt_begin;
+EPOCHS(adopt_adopt, 3, 1)
+    void before()
+    {
+        begin(2);
+        objects = 2;
+        as(0);
+        epoch_enter(current[0]);
+        as(2);
+        retire();
+        exit();
+        as(0);
+        epoch_leave(current[0]);
+        as(-1);
+    }
+    void thread(unsigned i)
+    {
+        if (i < 2) poll(2);
+        else retire_own();
+    }
+} adopt_adopt;
+// Two records are pushed while a third thread looks at all of them.
+EPOCHS(begin_begin, 3, 1)
+    void before() { begin(1); objects = 2; }
+    void thread(unsigned i)
+    {
+        if (i == 0) {
+            retire();
+            poll(2);
+        } else if (i == 1) read();
+        else retire_own();
+    }
+} begin_begin;
+// ... at what waits in them.
+EPOCHS(begin_limbo, 2, 4)
+    void before() { begin(1); objects = 2; }
+    void thread(unsigned i)
+    {
+        if (i) retire_own();
+        else RL_ASSERT(epoch_limbo() <= 1);
+    }
+} begin_limbo;
+// A claim that is off: what came before is seen.
+EPOCHS(claim_off, 2, 4)
+    void before() { begin(2); as(0); thread_claim(current[0], &slot); as(-1); }
+    void thread(unsigned i)
+    {
+        if (i == 0) {
+            use(current[0]);
+            thread_claim(current[0], NULL);
+        } else if (!thread_claimed(&slot)) use(current[0]);
+    }
+} claim_off;
+EPOCHS(begin_claimed, 2, 4)
+    void before() { begin(1); objects = 2; }
+    void thread(unsigned i)
+    {
+        if (i) retire_own();
+        else RL_ASSERT(!thread_claimed(&slot));
+    }
+} begin_claimed;
+// Without memory: a reserve record serves for one call at a time, and keeps its limbo between.
+EPOCHS(reserve_taken, 2, 3)
+    void before() { begin(0); objects = 2; starved = true; }
+    void thread(unsigned i)
+    {
+        if (i == 0) retire();
+        else retire_own();
+    }
+} reserve_taken;
+EPOCHS(reserve_read, 3, 1)
+    void before() { begin(1); starved = true; }
+    void thread(unsigned i)
+    {
+        if (i == 0) poll(3);
+        else if (i == 1) retire();
+        else read();
+    }
+} reserve_read;
+// After its destructor ran a thread takes a record for each call, also in the destructors of others.
+EPOCHS(after_exit, 2, 2)
+    void before() { begin(2); objects = 3; }
+    void thread(unsigned i)
+    {
+        if (i == 0) {
+            exit();
+            retire();
+            retire_own();
+        } else {
+            retire_own();
+            exit();
+        }
+    }
+} after_exit;
+
+int main(int argc, char **argv) { return model_main(argc, argv); }

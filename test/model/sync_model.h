@@ -14,6 +14,7 @@
 
 #include <relacy/relacy.hpp>
 #include <new>
+#include <vector>
 #undef new                      /* relacy's, which cannot place */
 #undef delete
 #undef assert
@@ -135,19 +136,62 @@ typedef model_atomic<uintptr_t> sync_ptr;
 
 /* ------------------------------------------------------------------------------------------------ orders */
 
-extern int sync_weak;
-extern bool sync_used[];        /* halves that some operation has named */
-static inline rl::memory_order sync_order(int rel, int acq, int hs, int also)
+/* One operation of the sources, known from before main, executed or not. What is weakened is a half at all the
+ * operations that name it, or at one of them alone. */
+struct model_site {
+    unsigned file;              /* a hash of its name */
+    int number, line;           /* its place among all of the program */
+    int half[4];                /* < 0: none */
+    const char *path, *function;        /* once it was executed */
+    bool used;
+    model_site(int n, unsigned f, int l, int r, int a, int h, int g)
+        : file(f), number(n), line(l), path(0), function(0), used(false)
+    {
+        half[0] = r;
+        half[1] = a;
+        half[2] = h;
+        half[3] = g;
+        all().push_back(this);
+    }
+    static std::vector<model_site *> &all()
+    {
+        static std::vector<model_site *> sites;
+        return sites;
+    }
+    bool names(int what) const
+    {
+        for (int i = 0; i < 4; i++)
+            if (half[i] >= 0 && half[i] == what) return true;
+        return false;
+    }
+    rl::memory_order order(const char *p, const char *f);
+};
+extern int sync_weak;                   /* the half that is weakened; -1: none */
+extern model_site *sync_weak_site;      /* the operation that lacks it; NULL: all do */
+
+inline rl::memory_order model_site::order(const char *p, const char *f)
 {
-    if (rel >= 0) sync_used[rel] = true;
-    if (acq >= 0) sync_used[acq] = true;
-    if (hs >= 0) sync_used[hs] = true;
-    if (also >= 0) sync_used[also] = true;
-    bool cut = sync_weak >= 0 && (rel == sync_weak || acq == sync_weak || hs == sync_weak || also == sync_weak);
-    bool r = rel >= 0 && rel != sync_weak, a = acq >= 0 && acq != sync_weak;
-    if (hs >= 0 && !cut) return rl::mo_seq_cst;
+    if (!used) {
+        used = true;
+        path = p;
+        function = f;
+    }
+    int weak = !sync_weak_site || sync_weak_site == this ? sync_weak : -1;
+    bool cut = weak >= 0 && names(weak);
+    bool r = half[0] >= 0 && half[0] != weak, a = half[1] >= 0 && half[1] != weak;
+    if (half[2] >= 0 && !cut) return rl::mo_seq_cst;
     return r && a ? rl::mo_acq_rel : r ? rl::mo_release : a ? rl::mo_acquire : rl::mo_relaxed;
 }
+
+constexpr unsigned model_hash(const char *s, unsigned h = 5381)
+{
+    return *s ? model_hash(s + 1, *s == '/' ? 5381 : h * 33 + (unsigned char)*s) : h;
+}
+template <int N, unsigned FILE, int LINE, int R, int A, int H, int G> struct model_site_of { static model_site it; };
+template <int N, unsigned FILE, int LINE, int R, int A, int H, int G>
+model_site model_site_of<N, FILE, LINE, R, A, H, G>::it(N, FILE, LINE, R, A, H, G);
+#define sync_order(r, a, h, g) \
+    (model_site_of<__COUNTER__, model_hash(__FILE__), __LINE__, (r), (a), (h), (g)>::it.order(__FILE__, __FUNCTION__))
 
 /* ------------------------------------------------------------------------------------------------ memory */
 

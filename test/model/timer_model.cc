@@ -64,7 +64,7 @@ struct timers : scenario {
             fired[i] = 0;
         }
     }
-    void arm(int i, int64_t when)
+    void arm(int i, int64_t when, int64_t now = NOW)
     {
         key[i] = when;
         x[i] = model_make<struct item>(0, false);
@@ -72,7 +72,7 @@ struct timers : scenario {
         sync_init(&x[i]->refs, 1u);
         sync_set(x[i]->key, when);
         sync_set(x[i]->payload, 7);
-        RL_ASSERT(timer_arm(&timer, thread_current, (uintptr_t)x[i], NOW, when, &x[i]->place));
+        RL_ASSERT(timer_arm(&timer, thread_current, (uintptr_t)x[i], now, when, &x[i]->place));
     }
     void drop(int i)
     {
@@ -177,6 +177,25 @@ TIMERS(far_not_due, 3, 1)
     }
     void thread(unsigned i) { if (i == 2) role(); else arm((int)i, i ? NOW + FAR + 15 : NOW + FAR + 40); }
 } far_not_due;
+// The armer has stopped since it read the clock: its deadline is near by now, in a far tier that the role looks at.
+TIMERS(far_stopped, 2, 3)
+    void before()
+    {
+        timers::before();
+        WARM(NOW + FAR + 70);
+        sync_init(&timer.tier[1].next_drain, 0);
+        work(0);                        /* the tier is clean */
+        sync_init(&timer.tier[1].next_drain, NOW - 5);
+        sync_init(&timer.next_wake, NOW);
+        model_now = NOW;
+    }
+    void thread(unsigned i) { if (i) role(); else arm(0, NOW + 15, NOW - FAR); }
+} far_stopped;
+// The first of a far tier: set, chunk and directory are new.
+TIMERS(far_first, 2, 3)
+    void before() { timers::before(); sync_init(&timer.next_wake, NOW); }
+    void thread(unsigned i) { if (i) role(); else arm(0, NOW + FAR + 15); }
+} far_first;
 TIMERS(far_one, 2, 3)
     void before()
     {
@@ -265,5 +284,64 @@ TIMERS(arm_arm_directory, 2, 2)
     }
     void thread(unsigned i) { if (i) role(); else arm(3, NOW + 40); }
 } arm_arm_directory;
+
+// Without memory in the heap: it stays in the set, and is looked at again when it is due.
+TIMERS(scarce_arm, 2, 3)
+    void before() { timers::before(); arm(1, NOW + 60); model_scarce = true; sync_init(&timer.next_wake, NOW); }
+    void thread(unsigned i) { if (i) role(); else arm(0, NOW + 50); }
+} scarce_arm;
+TIMERS(scarce_disarm, 2, 3)
+    void before() { timers::before(); arm(0, NOW + 50); arm(1, NOW + 60); model_scarce = true; }
+    void thread(unsigned i) { if (i) role(); else drop(0); }
+} scarce_disarm;
+// In the child of a fork: the role begins anew from the set, while another thread arms.
+TIMERS(rebuild_arm, 2, 3)
+    void before()
+    {
+        timers::before();
+        arm(1, NOW + 60);
+        work(NOW);
+        timer_forked(&timer);
+    }
+    void thread(unsigned i) { if (i) role(); else arm(0, NOW + 50); }
+} rebuild_arm;
+TIMERS(rebuild_arm_chunk, 2, 3)
+    void before()
+    {
+        timers::before();
+        for (int i = 0; i < 3; i++) model_threads[i].ordinal = 0;
+        arm(1, NOW + 60);
+        arm(2, NOW + 61);
+        work(NOW);
+        timer_forked(&timer);
+    }
+    void thread(unsigned i) { if (i) role(); else arm(0, NOW + 50); }
+} rebuild_arm_chunk;
+TIMERS(rebuild_arm_directory, 2, 3)
+    void before()
+    {
+        timers::before();
+        for (int i = 0; i < 3; i++) model_threads[i].ordinal = 0;
+        arm(1, NOW + 60);
+        arm(2, NOW + 61);
+        for (int i = 0; i < 3; i++) model_threads[i].ordinal = 1;
+        arm(3, NOW + 62);
+        for (int i = 0; i < 3; i++) model_threads[i].ordinal = 0;
+        work(NOW);
+        timer_forked(&timer);
+    }
+    void thread(unsigned i) { if (i) role(); else arm(0, NOW + 50); }
+} rebuild_arm_directory;
+TIMERS(rebuild_disarm, 2, 3)
+    void before()
+    {
+        timers::before();
+        arm(0, NOW + 50);
+        arm(1, NOW + 60);
+        work(NOW);
+        timer_forked(&timer);
+    }
+    void thread(unsigned i) { if (i) role(); else drop(0); }
+} rebuild_disarm;
 
 int main(int argc, char **argv) { return model_main(argc, argv); }

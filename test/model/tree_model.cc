@@ -1,7 +1,7 @@
 // tree_model.cc: the tree itself: derive, cancel with helping, the walk, closing, death.
 // SPDX-License-Identifier: BSD-2-Clause
 //
-// Real code: roster.c, node.c, done.c, callback.c, cancel.c, derive.c, handle.c.
+// Real code: roster.c, node.c, done.c, callback.c, cancel.c, derive.c, handle.c, wait.c.
 #include "model.h"
 #include "roster.c"
 #include "node.c"
@@ -13,6 +13,7 @@
 #undef alloc_get_aligned
 #include "handle.c"
 #include "tree_model.h"
+#include "wait.c"
 
 /* Tree of the scenarios: root, kid, grandkid. Each has one handle. */
 struct tree : scenario {
@@ -96,6 +97,30 @@ TREE(widen_cancel, 2, 2)
     }
 } widen_cancel;
 
+// Two threads widen at once, or one uses what the other has made; who asks for the widest has it whole.
+TREE(widen_widen, 3, 1)
+    cctx_t *more[3];
+    void before()
+    {
+        tree::before();
+        for (int i = 0; i < 3; i++) more[i] = cctx_with_cancel(root);
+        sync_init(&node_family(root)->turns, (uint32_t)FAMILY_CROWD);
+    }
+    void thread(unsigned i)
+    {
+        struct roster *r = (struct roster *)sync_load_relaxed(&node_family(root)->roster, owned);
+        if (i == 2) RL_ASSERT(sync_get(roster_widest(r)->stripes) > 0);
+        else (i ? kid : other) = cctx_with_cancel(root);
+    }
+    void after()
+    {
+        cctx_cancel(root);
+        RL_ASSERT(is_done(kid) && is_done(other));
+        for (int i = 0; i < 3; i++) cctx_unref(more[i]);
+        tree::after();
+    }
+} widen_widen;
+
 // Two threads derive at once: one family, one roster, one chunk more; both children are in the set.
 TREE(derive_derive, 2, 3)
     void thread(unsigned i) { (i ? kid : other) = cctx_with_cancel(root); }
@@ -149,6 +174,47 @@ TREE(hole, 2, 2)
     }
 } hole;
 
+// ... in the stripe of another thread, in chunks that it has just pushed; the first of the search, or where the last one
+// ended.
+struct elsewhere : tree {
+    cctx_t *more[8];
+    unsigned pushed;
+    elsewhere(const char *name, unsigned n) : tree(name, 2, 2), pushed(n) {}
+    void before()
+    {
+        before_kid();
+        sync_init(&node_family(root)->turns, (uint32_t)FAMILY_CROWD);
+        for (int i = 0; i < 2; i++) model_threads[i].ordinal = 1;
+        for (int i = 0; i < 8; i++) more[i] = i < 3 ? cctx_with_cancel(root) : NULL;
+        model_threads[0].ordinal = 0;
+    }
+    void thread(unsigned i)
+    {
+        if (i) {
+            cctx_unref(cctx_with_cancel(root));
+            return;
+        }
+        MODEL_AT_ONCE;
+        cctx_t *own[6];
+        for (unsigned j = 0; j < pushed; j++) own[j] = cctx_with_cancel(root);
+        for (unsigned j = 0; j < pushed; j++) {
+            if (j % 2 == 0 && j < pushed - 2) cctx_unref(own[j]);       /* a hole in each chunk but the last */
+            else more[j + 2] = own[j];
+        }
+        if (pushed > 4) other = cctx_with_cancel(root);                 /* goes into one of them */
+    }
+    void after()
+    {
+        cctx_cancel(root);
+        for (int i = 0; i < 8; i++) {
+            RL_ASSERT(!more[i] || is_done(more[i]));
+            cctx_unref(more[i]);
+        }
+        tree::after();
+    }
+};
+static elsewhere hole_elsewhere("hole_elsewhere", 4), hole_elsewhere_next("hole_elsewhere_next", 6);
+
 // C3: two cancels of one tree: each returns only when the grandchild is done.
 TREE(cancel_cancel, 2, 3)
     bool won[2];
@@ -156,6 +222,14 @@ TREE(cancel_cancel, 2, 3)
     void thread(unsigned i) { won[i] = cctx_cancel(root); RL_ASSERT(is_done(grandkid)); }
     void after() { RL_ASSERT(won[0] != won[1]); tree::after(); }
 } cancel_cancel;
+TREE(cancel_three, 3, 1)
+    void before() { before_grandkid(); other = cctx_with_cancel(grandkid); }
+    void thread(unsigned i)
+    {
+        cctx_cancel(i == 0 ? root : i == 1 ? kid : grandkid);
+        RL_ASSERT(is_done(other));
+    }
+} cancel_three;
 TREE(cancel_above, 2, 3)
     void before() { before_grandkid(); }
     void thread(unsigned i) { cctx_cancel(i ? kid : root); RL_ASSERT(is_done(grandkid)); }
@@ -182,6 +256,26 @@ TREE(look_up, 2, 3)
     }
 } look_up;
 
+// A leaf dies under the walk, as it is; a node with a child is closed under it.
+TREE(cancel_unref, 2, 4)
+    void before() { before_kid(); }
+    void thread(unsigned i) { if (i) cctx_unref(kid); else cctx_cancel(root); }
+    void after() { kid = NULL; tree::after(); }
+} cancel_unref;
+TREE(cancel_unref_inner, 2, 3)
+    void before() { before_grandkid(); }
+    void thread(unsigned i) { if (i) cctx_unref(kid); else cctx_cancel(root); }
+    void after() { RL_ASSERT(is_done(grandkid)); kid = NULL; tree::after(); }
+} cancel_unref_inner;
+TREE(cancel_unref_self, 2, 4)
+    void before() { before_kid(); cctx_ref(kid); }
+    void thread(unsigned i)
+    {
+        if (i == 0) cctx_cancel(kid);
+        cctx_unref(kid);
+    }
+    void after() { kid = NULL; tree::after(); }
+} cancel_unref_self;
 // The walk stands on nodes that die under it, and climbs from them.
 TREE(walk_free, 3, 1)
     void before() { before_grandkid(); }
@@ -346,6 +440,58 @@ TREE(close_cancel, 2, 3)
 } close_cancel;
 
 // C25, C26: a waiter deep below the canceled one is woken, by the walk or by a helper.
+TREE(wait_cancel, 2, 4)
+    void thread(unsigned i) { if (i) RL_ASSERT(cctx_wait(root) == ECANCELED); else cctx_cancel(root); }
+} wait_cancel;
+// The waiter wakes, and drops the last handle while the waker is not back from its wake.
+TREE(late_wake, 2, 3)
+    void before() { before_kid(); }
+    void thread(unsigned i)
+    {
+        if (i == 0) cctx_cancel(root);
+        else {
+            cctx_wait(kid);
+            cctx_unref(kid);
+        }
+    }
+    void after() { kid = NULL; tree::after(); }
+} late_wake;
+TREE(late_wake_two, 3, 1)
+    void before() { before_kid(); cctx_ref(kid); }
+    void thread(unsigned i)
+    {
+        if (i == 0) cctx_cancel(root);
+        else {
+            cctx_wait(kid);
+            cctx_unref(kid);
+        }
+    }
+    void after() { kid = NULL; tree::after(); }
+} late_wake_two;
+// One that sleeps by the word that cctx_done gave out, of a context or of a value below it, and then lets go.
+TREE(exposed_walk, 2, 3)
+    void before() { before_grandkid(); }
+    void thread(unsigned i)
+    {
+        if (i == 0) { cctx_cancel(root); return; }
+        RL_ASSERT(cctx_done(grandkid) == (const uint32_t *)(const void *)&grandkid->state);
+        for (uint32_t s; !((s = sync_load_acq(&grandkid->state, done)) & DONE);)
+            futex_wait(&grandkid->state, s, INT64_MAX);
+        RL_ASSERT(is_done(kid));
+        cctx_unref(grandkid);
+    }
+    void after() { grandkid = NULL; tree::after(); }
+} exposed_walk;
+TREE(exposed_cancel_cancel, 3, 1)
+    void before() { before_kid(); }
+    void thread(unsigned i)
+    {
+        if (i < 2) { cctx_cancel(i ? kid : root); return; }
+        cctx_done(kid);
+        for (uint32_t s; !((s = sync_load_acq(&kid->state, done)) & DONE);)
+            futex_wait(&kid->state, s, INT64_MAX);
+    }
+} exposed_cancel_cancel;
 TREE(wait_walk, 2, 3)
     void before() { before_grandkid(); }
     void thread(unsigned i)

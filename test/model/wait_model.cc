@@ -36,6 +36,10 @@ WAITS(wait_wait_flip, 3, 2)
 WAITS(timed_flip, 2, 6)
     void thread(unsigned i) { if (i) wait(5); else flip(); }
 } timed_flip;
+WAITS(too_late_flip, 2, 6)
+    void before() { model_now = 5; }
+    void thread(unsigned i) { if (i) wait(5); else flip(); }
+} too_late_flip;
 // A waiter whose time comes leaves; the other one is still counted.
 WAITS(timed_wait_flip, 3, 2)
     void thread(unsigned i)
