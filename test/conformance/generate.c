@@ -63,6 +63,9 @@ static int64_t some_time(void)
     return 1 + below((int64_t)1 << bits);
 }
 
+/* Wraps: any time will do. */
+static int64_t less(int64_t a, int64_t b) { return (int64_t)((uint64_t)a - (uint64_t)b); }
+
 /* One of the moments at which something is due, if one comes soon enough. */
 static int64_t some_due(void)
 {
@@ -86,7 +89,7 @@ static int64_t some_deadline(int parent)
     case 7: t = time_add(above, -1 - below(1000)); break;
     default: break;
     }
-    return t > (int64_t)1 << 61 ? t : t - schedule.start;
+    return t > (int64_t)1 << 61 ? t : less(t, schedule.start);
 }
 
 static int64_t some_timeout(int parent)
@@ -98,7 +101,7 @@ static int64_t some_timeout(int parent)
     case 2: return INT64_MAX - (in_hundred(50) ? 0 : below(2) * schedule.now + below(5));
     case 3: case 4:
         if (above == INT64_MAX) return some_time();
-        return above - schedule.now + below(3) - 1;
+        return less(above, schedule.now + 1 - below(3));
     default: return some_time();
     }
 }

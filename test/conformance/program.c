@@ -27,16 +27,29 @@ static const char *line_next(const char *line)
     return *line ? line + 1 : line;
 }
 
+/* A number up to the end of its word, of which a copy is read: strtoll may look for the end of all programs. */
+static int64_t number(const char *at, const char **end)
+{
+    char word[24], *stop;
+    size_t blank = strspn(at, " "), length = strcspn(at + blank, " \n");
+    *end = at;
+    if (length == 0 || length >= sizeof word) return 0;
+    memcpy(word, at + blank, length);
+    word[length] = 0;
+    int64_t value = strtoll(word, &stop, 10);
+    if (*stop == 0) *end = at + blank + length;
+    return value;
+}
+
 static void step_read(struct step *s, const char *line)
 {
     size_t length = strcspn(line, " \n");
     for (int op = 0; op < OPS; op++) {
         if (strlen(op_words[op].word) != length || strncmp(op_words[op].word, line, length) != 0) continue;
-        char *at = (char *)(uintptr_t)line + length;
+        const char *at = line + length, *end;
         s->op = (enum op)op;
         for (int i = 0; i < op_words[op].operands; i++) {
-            char *end;
-            s->arg[i] = strtoll(at, &end, 10);
+            s->arg[i] = number(at, &end);
             if (end == at) bad(line);
             at = end;
         }
@@ -51,10 +64,10 @@ bool program_read(struct program *p, const char **text)
     while (*line == '=') line = line_next(line);
     if (!*line) return false;
     if (*line != '@') bad(line);
-    char *at;                   /* sscanf would look for the end of all programs */
-    p->seed = strtoull(line + 1, &at, 10);
-    p->start = strtoll(at, &at, 10);
-    p->keys = (int)strtol(at, &at, 10);
+    const char *at;
+    p->seed = (uint64_t)number(line + 1, &at);
+    p->start = number(at, &at);
+    p->keys = (int)number(at, &at);
     if (*at != '\n' || p->keys < 0 || p->keys > KEYS) bad(line);
     p->count = 0;
     for (line = line_next(line); *line && *line != '@'; line = line_next(line)) {
