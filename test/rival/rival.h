@@ -34,6 +34,7 @@ enum { SERVICES = 4 };
 static struct service *services[SERVICES];     /* those that were asked for, by the order of it */
 static long live_blocks;
 static long failures;                   /* allocations that failed */
+static long wakes;                      /* of words */
 
 /* ---- rivals */
 
@@ -258,6 +259,7 @@ bool futex_wait(sync_u32 *word, uint32_t seen, int64_t until)
 
 void futex_wake(sync_u32 *word)
 {
+    wakes++;
     if (main_word == word) main_word = NULL;
     for (int i = 0; i < RIVALS; i++)
         if (rivals[i].word == word) rivals[i].word = NULL;
@@ -340,6 +342,8 @@ static bool scene_once(const struct scene *s, long then)
     s->check();
     polls();
     CHECK(epoch_limbo() == 0);
+    cell_drain(&thread_begin()->cells);
+    CHECK(cell_pages() == 0);           /* of all threads: no context and no family is left */
     return came;
 }
 
@@ -358,7 +362,7 @@ static void sweep(const struct scene *s)
         for (long then = 1; then <= thens(s); then++) came |= scene_once(s, then);
         if (nth == 4) before = live_blocks;
     } while (came);
-    CHECK(nth <= 4 || live_blocks <= before + 8);       /* some pages are kept, by the threads' magazines */
+    CHECK(nth <= 4 || live_blocks <= before + 4);       /* what is kept for ever is made at first */
     scene = NULL;
 }
 
@@ -379,7 +383,7 @@ static void sweep_anew(const struct scene *s)
     CHECK(nth > 2);
 }
 
-/* The same in the child of a fork, on what was planted before it. */
+/* The same in the child of a fork, on what was planted before it, and is undone in the parent. */
 static long then_in_child;
 static void act_in_child(void *arg)
 {
@@ -388,7 +392,7 @@ static void act_in_child(void *arg)
     s->check();
     if (!came) _exit(1);
 }
-static void sweep_in_forks(const struct scene *s)
+static void sweep_in_forks(const struct scene *s, void (*undo)(void))
 {
     bool came = true;
     scene = s;
@@ -399,6 +403,7 @@ static void sweep_in_forks(const struct scene *s)
             int status = run_in_child(act_in_child, (void *)(uintptr_t)s);
             CHECK(WIFEXITED(status) && WEXITSTATUS(status) <= 1);
             came |= status == 0;
+            undo();
         }
     }
     scene = NULL;

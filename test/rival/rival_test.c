@@ -786,17 +786,23 @@ struct item {
     sync_ptr *slot;
     int fired;
     bool dying;                 /* its last reference is gone, and it is not disarmed yet */
+    int pinned;
 } __attribute__((aligned(8)));
 static struct item items[ITEMS];
 static struct timer timer;
 static int64_t timer_now;
 
 static int64_t item_key(uintptr_t occupant) { return ((struct item *)occupant)->deadline; }
-static bool item_pin(uintptr_t occupant) { return !((struct item *)occupant)->dying; }
+static bool item_pin(uintptr_t occupant)
+{
+    struct item *item = (struct item *)occupant;
+    item->pinned += !item->dying;
+    return !item->dying;
+}
 static void item_fire(uintptr_t occupant)
 {
     struct item *item = (struct item *)occupant;
-    CHECK(item->deadline <= timer_now);
+    CHECK(item->deadline <= timer_now && item->pinned-- > 0);
     item->fired++;
 }
 static const struct timer_ops ops = {item_key, item_pin, item_fire};
@@ -892,6 +898,14 @@ static void arm_many(void) { arm_items(30, 40, 100); }
 static void arm_far(void) { CHECK(arm_item(22, CCTX_S(2))); }
 static void arm_less_far(void) { CHECK(arm_item(23, CCTX_S(2) - 1)); }
 static void work_only(void) { work_timer(); }
+static void plant_timer_far(void)
+{
+    plant_timer();
+    arm_items(0, 3, CCTX_S(2));
+    arm_items(3, 6, CCTX_MS(2200));
+    arm_items(6, 9, CCTX_S(20));
+    timer_now += CCTX_S(2);
+}
 static void disarm_some(void)
 {
     for (int i = 0; i < 12; i += 2) disarm_item(i);
@@ -942,6 +956,9 @@ static void the_timer_keeps_its_times_whoever_comes_between(void **state)
         {"work with stale ones, disarm and arm", 0, plant_timer_stale, work_only, disarm_and_arm,
          check_items, NULL},
         {"work after a fork, disarm", 0, plant_timer_forked, work_only, disarm_some, check_items, NULL},
+        {"work far without memory, disarm", 0, plant_timer_far, work_without_memory, disarm_some,
+         check_items, NULL},
+        {"work far, arm far", 0, plant_timer_far, work_only, arm_less_far, check_items, NULL},
         {"work without memory, disarm", 0, plant_timer_armed, work_without_memory, disarm_some, check_items,
          NULL},
         {"work without memory, disarm and arm", 0, plant_timer_armed, work_without_memory, disarm_and_arm,
@@ -949,6 +966,25 @@ static void the_timer_keeps_its_times_whoever_comes_between(void **state)
          NULL},
     };
     SWEEP(scenes);
+}
+
+/* T3: an earlier deadline wakes the role, a later one lets it sleep. */
+static void an_earlier_deadline_wakes_the_role(void **state)
+{
+    (void)state;
+    plant_timer();
+    wakes = 0;
+    const struct {
+        int64_t left;
+        long wakes;
+    } arms[] = {{CCTX_S(100), 1}, {CCTX_S(200), 1}, {CCTX_S(2), 2}, {CCTX_S(2), 2},
+                {500, 3}, {501, 3}, {499, 4}};
+    for (int i = 0; i < 7; i++) {
+        assert_true(arm_item(i, arms[i].left));
+        assert_int_equal(wakes, arms[i].wakes);
+        assert_true(timer_next(&timer) <= timer_now + arms[i].left);
+    }
+    check_items();
 }
 
 /* T4, C14: what was disarmed leaves the heap, whose memory is given back, if that can be; else later. */
@@ -965,7 +1001,7 @@ static void the_heap_gives_back_what_was_disarmed(void **state)
         size_t most = 0;
         for (bool full = false; !full;) {
             for (int i = 0; i < LIVE; i++) disarm_item(i);
-            arm_items(0, LIVE, CCTX_MS(5));
+            arm_items(0, LIVE, CCTX_MS(4));             /* these are on top, and keep the stale ones */
             full = timer.count + LIVE > timer.limit;
             most = timer.capacity;
             fail_in = full && scarce ? -1 : 0;
@@ -973,7 +1009,14 @@ static void the_heap_gives_back_what_was_disarmed(void **state)
             fail_in = 0;
         }
         assert_int_equal(timer.count, LIVE);
-        assert_true(scarce ? timer.capacity == most : timer.capacity < most);
+        size_t least = timer.capacity;
+        for (bool full = false; !full; work_timer()) {  /* and once more: who lives stays */
+            for (int i = LIVE; i < ITEMS; i++) disarm_item(i);
+            arm_items(LIVE, ITEMS, CCTX_MS(5));
+            full = timer.count + LIVE > timer.limit;
+        }
+        assert_int_equal(timer.count, ITEMS);
+        assert_true(scarce ? least == most : least < most);
         check_items();
     }
 }
@@ -1170,11 +1213,22 @@ static void use_a_record(void)
     t->inside = false;
     thread_end(t);
 }
+/* And keeps it while the other goes on. */
+static void hold_a_record(void)
+{
+    struct thread *t = thread_begin();
+    CHECK(t && !t->inside);
+    t->inside = true;
+    rival_yields();
+    CHECK(t->inside);
+    t->inside = false;
+    thread_end(t);
+}
 static struct thread *own;
 static void plant_record(void) { own = thread_begin(); }
 static void first_use_between(void)
 {
-    expect(use_a_record, nth);
+    expect(hold_a_record, nth);
     use_a_record();
     first_came = met();
 }
@@ -1184,10 +1238,12 @@ static void first_use(void)
     first_use_between();
     between = first_came;
 }
+static bool one_is_idle;
 static void two_first_uses(void *arg)
 {
     nth = *(long *)arg;
     plant_record();
+    if (one_is_idle) rival_comes(use_a_record);
     rival_comes(first_use);
     rivals_end();
     if (!between) _exit(1);
@@ -1195,10 +1251,13 @@ static void two_first_uses(void *arg)
 static void two_threads_have_two_records(void **state)
 {
     (void)state;
-    int status = 0;
-    for (long n = 1; status == 0; n++) {
-        status = run_in_child(two_first_uses, &n);
-        assert_true(WIFEXITED(status) && WEXITSTATUS(status) <= 1);
+    for (int idle = 0; idle < 2; idle++) {
+        one_is_idle = idle;
+        int status = 0;
+        for (long n = 1; status == 0; n++) {
+            status = run_in_child(two_first_uses, &n);
+            assert_true(WIFEXITED(status) && WEXITSTATUS(status) <= 1);
+        }
     }
 }
 
@@ -1355,6 +1414,9 @@ static void a_parent_without_a_family_dies_of_its_last_handle(void **state)
         v = cctx_with_value(p, &key, &destroyed);
         destroyed = 0;
         int n = hoard();
+        void *last = cell_get(&thread_begin()->cells);
+        assert_int_equal(cctx_after_func(v, &cb, count_up, &ran), ENOMEM);
+        cell_put(&thread_begin()->cells, last);
         errno = 0;
         assert_null(cctx_with_cancel(v));
         assert_int_equal(errno, ENOMEM);
@@ -1388,6 +1450,39 @@ static void a_crowd_without_memory_shares_one_roster(void **state)
     d = NULL;
     drop_all();
     scene = NULL;
+}
+
+/* C16, C32: each allocation of each table fails once: then there is no table, and nothing is left of it. The
+ * keys are numbers, so that the same ones share a path in each run. */
+static void a_table_without_memory_is_not_made_and_leaves_nothing(void **state)
+{
+    (void)state;
+    enum { TABLES = 60 };
+    static struct table *tables[TABLES];
+    static char values[TABLES];
+    long deepest = 0;
+    for (uintptr_t i = 0; i < TABLES; i++) {
+        const struct table *base = i ? tables[i - 1] : NULL;
+        const void *number = (const void *)(0x1000 + i * 16);
+        tables[i] = alloc_get(table_size(base, number));
+        long before = live_blocks, fails = 0;
+        do {
+            failures = 0;
+            fail_in = ++fails;
+            assert_true(table_make(tables[i], base, number, &values[i]) == (failures == 0));
+            fail_in = 0;
+            if (failures) assert_int_equal(live_blocks, before);
+        } while (failures);
+        if (fails > deepest) deepest = fails;
+        for (uintptr_t j = 0; j < TABLES; j++)
+            assert_ptr_equal(table_get(tables[i], (const void *)(0x1000 + j * 16)),
+                             j <= i ? &values[j] : NULL);
+    }
+    assert_true(deepest > 3);           /* some path was of several pieces */
+    for (int i = TABLES - 1; i >= 0; i--) {
+        table_drop(tables[i]);
+        alloc_put(tables[i]);
+    }
 }
 
 /* Two ladders of merges, deeper than the walk's stack. C3, C7 */
@@ -1553,6 +1648,12 @@ static void a_fork_amid_a_stop_or_a_cancel_leaves_none_waiting(void **state)
     SWEEP(scenes);
 }
 
+static void stop_and_drop_all(void)
+{
+    CHECK(cctx_stop(&cb));
+    drop_all();
+}
+
 /* C29, K4: in the child what a thread of its own is about is waited for, and what one of the parent's took is
  * not. */
 static void a_stop_in_the_child_tells_the_living_from_the_gone(void **state)
@@ -1566,7 +1667,7 @@ static void a_stop_in_the_child_tells_the_living_from_the_gone(void **state)
         {"in a fork: stop and wait, cancel", 0, plant_callback, stop_wait_a, cancel_p, check_ran_or_stopped,
          rival_pauses},
     };
-    for (size_t i = 0; i < sizeof scenes / sizeof *scenes; i++) sweep_in_forks(&scenes[i]);
+    for (size_t i = 0; i < sizeof scenes / sizeof *scenes; i++) sweep_in_forks(&scenes[i], stop_and_drop_all);
 }
 
 static pid_t fork_from_a_new_thread_pid;
@@ -1633,8 +1734,10 @@ int main(void)
         cmocka_unit_test(callbacks_wait_for_a_runner_that_cannot_be_made),
         cmocka_unit_test(deadlines_come_among_others),
         cmocka_unit_test(the_timer_keeps_its_times_whoever_comes_between),
+        cmocka_unit_test(an_earlier_deadline_wakes_the_role),
         cmocka_unit_test(what_a_thread_left_behind_is_reclaimed_once),
         cmocka_unit_test(a_crowd_without_memory_shares_one_roster),
+        cmocka_unit_test(a_table_without_memory_is_not_made_and_leaves_nothing),
         cmocka_unit_test(a_waiter_in_the_child_needs_no_timer_thread),
         cmocka_unit_test(a_callback_that_forks_leaves_the_rest_to_the_next_cancel),
         cmocka_unit_test(a_fork_amid_a_stop_or_a_cancel_leaves_none_waiting),
