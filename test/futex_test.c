@@ -103,8 +103,8 @@ long syscall(long number, ...)
     return real(number, a[0], a[1], a[2], a[3], a[4], a[5]);
 }
 
-/* The kernel is asked to end the sleep earlier by what it may be late, and if it was not late, once more for the
- * rest: whoever is woken in either sleep is told so, and the time has come when it has. */
+/* The kernel is asked to end the sleep earlier by what it may be late, and if it was not late, once more for
+ * the rest: whoever is woken in either sleep is told so, and the time has come when it has. */
 static void a_sleep_that_ends_early_goes_on(void **state)
 {
     (void)state;
