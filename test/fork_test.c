@@ -144,6 +144,14 @@ static void wait_below_the_inherited(void *arg)
     cctx_unref(below);
 }
 
+static void wait_elsewhere_and_sleep_on_the_inherited(void *arg)
+{
+    alarm(60);
+    CHECK(!cctx_wait_for(cctx_background(), CCTX_US(1)));
+    sleep_on_word(arg);
+    CHECK(cctx_err(arg) == ETIMEDOUT);
+}
+
 /* C23, C13, C27: once the child arms one, or waits. */
 static void an_inherited_deadline_fires_once_the_child_arms_one_or_waits(void **state)
 {
@@ -151,9 +159,9 @@ static void an_inherited_deadline_fires_once_the_child_arms_one_or_waits(void **
     if (!threads_after_fork())
         NOT_APPLICABLE("this emulator does not let a forked child make threads");
     void (*const child[])(void *) = {arm_one_and_sleep_on_the_inherited, wait_for_the_inherited,
-                                     wait_below_the_inherited};
+                                     wait_below_the_inherited, wait_elsewhere_and_sleep_on_the_inherited};
     for (int round = 0; round < 10; round++)
-        for (int i = 0; i < 3; i++) {
+        for (int i = 0; i < 4; i++) {
             cctx_t *timed = cctx_with_timeout(cctx_background(), CCTX_MS(30));
             expect_success(run_in_child(child[i], timed));
             assert_int_equal(cctx_wait(timed), ETIMEDOUT);

@@ -36,7 +36,7 @@ LIST = os.path.join(HERE, "mutants.list")
 SURVIVORS = 3           # so many may be left, each with its reason
 COUNT = 96              # of the sample
 SEED = 1
-QUICK = 8               # mutants of --self-test, of the files whose own test is quick
+QUICK = ("alloc_test", "clock_test", "derive_test", "done_test", "epoch_test", "look_test", "table_test", "wait_test")
 
 # ---- the candidates
 
@@ -325,14 +325,15 @@ def draw(folder, count, seed):
 class Tree:
     """A copy of the project with a build of its own."""
 
-    def __init__(self, folder):
-        self.folder, self.build = folder, os.path.join(folder, "build")
+    def __init__(self, folder, only, jobs):
+        """only: the tests that are used, or None for all."""
+        self.folder, self.build, self.only = folder, os.path.join(folder, "build"), only
         for part in ("src", "include", "test", "fuzz", "CMakeLists.txt", "README.md", "LICENSE"):
             self.copy(os.path.join(ROOT, part), os.path.join(folder, part))
         self.call(["cmake", "-S", folder, "-B", self.build, "-G", "Ninja", "-DCMAKE_BUILD_TYPE=Mutant",
                    "-DCMAKE_C_FLAGS=-O1", "-DCMAKE_CXX_FLAGS=-O1", "-DCCTX_TESTS_ONCE=ON"])
         names = [t["name"] for t in self.tests() if t["label"] != "model"]
-        self.call(["ninja", "-C", self.build, "-j1", "-k0", *names], fatal=False)
+        self.call(["ninja", "-C", self.build, "-j%d" % jobs, "-k0", *names], fatal=False)
 
     def copy(self, source, target):
         """What has not changed keeps its time, so that a build that is kept goes on."""
@@ -357,6 +358,8 @@ class Tree:
         for t in shown["tests"]:
             properties = {p["name"]: p["value"] for p in t["properties"]}
             label = (properties.get("LABELS") or ["unit"])[0]
+            if self.only is not None and t["name"] not in self.only:
+                continue
             if label in ("unit", "stress", "model") and t["name"] in targets:
                 command = [a.replace(self.folder, "@") for a in t.get("command", [])]
                 found.append({"name": t["name"], "label": label, "command": command})
@@ -368,6 +371,9 @@ class Tree:
 
     def run(self, test, limit):
         """None: passed. Else what happened."""
+        if not test["command"]:                 # ctest knows it once it is built
+            test["command"] = next(t["command"] for t in self.tests() if t["name"] == test["name"])
+
         def alone():
             os.setsid()
             resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -391,11 +397,14 @@ class Tree:
         return None if status == 0 else "signal %d" % -status if status < 0 else "exit %d" % status
 
 
+def own_test(entry):
+    return re.sub(r".*/|\.[ch]$", "", entry["file"]) + "_test"
+
+
 def order(tests, entry, seconds):
     """The module's own test, then the cheap ones, then models, which are compiled for each mutant."""
-    module = re.sub(r".*/|\.[ch]$", "", entry["file"])
     def rank(t):
-        return t["name"] != module + "_test", t["label"] == "model", t["label"] == "stress", seconds.get(t["name"], 0)
+        return t["name"] != own_test(entry), t["label"] == "model", t["label"] == "stress", seconds.get(t["name"], 0)
     return sorted(tests, key=rank)
 
 
@@ -434,12 +443,12 @@ def show(entry):
                                      entry["new"])
 
 
-def run_all(entries, jobs, work):
+def run_all(entries, jobs, work, only):
     began = time.time()
     folder = work or tempfile.mkdtemp(prefix="mutants.")
     try:
         with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
-            trees = list(pool.map(lambda i: Tree(os.path.join(folder, str(i))), range(jobs)))
+            trees = list(pool.map(lambda i: Tree(os.path.join(folder, str(i)), only, 1 if jobs > 1 else 2), range(jobs)))
         every = trees[0].tests()
         runs = [t for t in every if t["label"] != "model"]
         seconds, failed = {}, []
@@ -502,7 +511,7 @@ def main():
     parser.add_argument("--only", metavar="WORD", default="", help="only those whose line has this word")
     parser.add_argument("--jobs", type=int, default=2, help="how many at once (2)")
     parser.add_argument("--work", metavar="FOLDER", help="keep the builds in FOLDER, and go on with those there")
-    parser.add_argument("--self-test", action="store_true", help="a few of them, one a file")
+    parser.add_argument("--self-test", action="store_true", help="a few of them, each by the test of its own file")
     parser.add_argument("--equivalent", action="store_true", help="those said to be equivalent: none may be killed")
     parser.add_argument("--generate", action="store_true", help="draw the list anew from the sources as they are")
     parser.add_argument("--count", type=int, default=COUNT, help=argparse.SUPPRESS)
@@ -523,11 +532,13 @@ def main():
         print("mutants: %d are said to survive, %d may" % (len(survive), SURVIVORS))
         return 1
     run = equivalent if options.equivalent else [e for e in entries if e not in equivalent]
+    only = None
     if options.self_test:
-        first = {e["file"]: e for e in reversed(run)}
-        run = [first[f] for f in sorted(first) if f.endswith(".c")][:QUICK]
+        first = {own_test(e): e for e in reversed(run)}
+        run = [first[name] for name in QUICK if name in first]
+        only, options.jobs = set(QUICK), 1
     print("%d equivalent ones are in the list, %s" % (len(equivalent), "run here" if options.equivalent else "not run"))
-    return run_all(run, options.jobs, options.work)
+    return run_all(run, options.jobs, options.work, only)
 
 
 if __name__ == "__main__":

@@ -155,6 +155,20 @@ static void few_keys_are_an_array(void **state)
     for (unsigned i = 0; i < 9; i++) table_free(t[i]);
 }
 
+/* What stands behind the array is another's. */
+static void a_search_ends_with_the_array(void **state)
+{
+    (void)state;
+    static char key[2];
+    struct table *t = malloc(table_size(NULL, &key[0]) + sizeof(struct pair));
+    assert_non_null(t);
+    assert_true(table_make(t, NULL, &key[0], &key[0]));
+    t->pair[1] = (struct pair){&key[1], &key[1]};
+    assert_ptr_equal(table_get(t, &key[0]), &key[0]);
+    assert_null(table_get(t, &key[1]));
+    table_free(t);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -164,6 +178,7 @@ int main(void)
         cmocka_unit_test(a_key_that_is_replaced_takes_no_more),
         cmocka_unit_test(the_worst_keys_part_within_sixteen_levels),
         cmocka_unit_test(few_keys_are_an_array),
+        cmocka_unit_test(a_search_ends_with_the_array),
     };
     return cmocka_run_group_tests_name("table", tests, NULL, NULL);
 }

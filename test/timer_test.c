@@ -266,6 +266,22 @@ static void all_that_is_armed_fires_in_the_child_of_a_fork(void **state)
     free(lost);
 }
 
+/* What the role had moved into the heap is in its far tier again, which it had put off. */
+static void a_far_deadline_fires_in_its_time_in_the_child_of_a_fork(void **state)
+{
+    (void)state;
+    arm(&items[0], now + CCTX_MS(1100));
+    arm(&items[1], now + CCTX_MS(1150));
+    work_until(items[0].deadline);
+    assert_int_equal(items[0].fired, 1);
+    disarm(&items[0]);
+    void *lost = timer.heap;
+    timer_forked(&timer);
+    work_until(items[1].deadline);
+    assert_int_equal(items[1].fired, 1);
+    free(lost);
+}
+
 int main(void)
 {
 #define TIMER_TEST(name) cmocka_unit_test_setup_teardown(name, fresh, away)
@@ -280,6 +296,7 @@ int main(void)
         TIMER_TEST(an_earlier_deadline_rings),
         TIMER_TEST(a_backlog_rings_before_anything_is_due),
         TIMER_TEST(all_that_is_armed_fires_in_the_child_of_a_fork),
+        TIMER_TEST(a_far_deadline_fires_in_its_time_in_the_child_of_a_fork),
     };
     return cmocka_run_group_tests_name("timer", tests, NULL, NULL);
 }
