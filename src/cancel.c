@@ -268,8 +268,7 @@ static uint32_t decide(struct cctx *n, uintptr_t word, uint32_t reason, bool *mi
     return done_flip(&n->state, CAUSED | ((stands & CAUSE_TAG) == CAUSE_DEADLINE ? (uint32_t)TIMEDOUT : 0));
 }
 
-/* What follows a flip that found old, whoever won: the winner may be stopped. */
-static void spread(struct cctx *n, uint32_t old, enum cancel_where where)
+void cancel_spread(struct cctx *n, uint32_t old, enum cancel_where where)
 {
     if (unlikely(done_sleepers(old))) done_wake(&n->state);
     if (old & INNER) finish(n, old, where);
@@ -278,10 +277,11 @@ static void spread(struct cctx *n, uint32_t old, enum cancel_where where)
 bool cancel_node(struct cctx *n, const cctx_cause_t *cause, unsigned tag)
 {
     bool mine;
-    uint32_t old = decide(n, cause ? (uintptr_t)cause | tag : 0, 0, &mine);
-    if (cause && !mine && tag == CAUSE_OWNED) alloc_put((void *)(uintptr_t)cause);
-    spread(n, old, CANCEL_HERE);
-    return cause ? mine && (!(old & DONE) || (old & CAUSED)) : !(old & DONE);   /* a helper may have flipped for us */
+    if (!cause) return cancel_plain(n);
+    uint32_t old = decide(n, (uintptr_t)cause | tag, 0, &mine);
+    if (!mine && tag == CAUSE_OWNED) alloc_put((void *)(uintptr_t)cause);
+    cancel_spread(n, old, CANCEL_HERE);
+    return mine && (!(old & DONE) || (old & CAUSED));           /* a helper may have flipped for us */
 }
 
 void cancel_deadline(struct cctx *n)
@@ -290,5 +290,5 @@ void cancel_deadline(struct cctx *n)
     uintptr_t word = sync_load_relaxed(&n->cause, cas_seed);
     /* A cancel that has claimed is finished, not refuted: it may have taken the place of the deadline's own cause. */
     if ((word & CAUSE_TAG) == CAUSE_OWN) word = word - CAUSE_OWN + CAUSE_DEADLINE;
-    spread(n, decide(n, word, TIMEDOUT, &mine), CANCEL_HAND_OVER);
+    cancel_spread(n, decide(n, word, TIMEDOUT, &mine), CANCEL_HAND_OVER);
 }

@@ -23,8 +23,16 @@ enum cancel_where {
     CANCEL_HAND_OVER            /* on the runner thread */
 };
 
-/* Cancels n with cause (NULL: the constant), with CAUSE_BORROWED or CAUSE_OWNED for its tag. True: this call did it.
- * The caller has a reference. An owned cause that is not used is freed. */
+/* What follows a flip that found old, whoever won: the winner may be stopped. */
+void cancel_spread(struct cctx *n, uint32_t old, enum cancel_where where);
+/* Cancels n with the constant cause. True: this call did it. The caller has a reference. */
+static inline bool cancel_plain(struct cctx *n)
+{
+    uint32_t old = done_flip(&n->state, 0);
+    if (unlikely(done_sleepers(old) || (old & INNER))) cancel_spread(n, old, CANCEL_HERE);
+    return !(old & DONE);
+}
+/* The same with a cause, which has CAUSE_BORROWED or CAUSE_OWNED for its tag. An owned one that is not used is freed. */
 bool cancel_node(struct cctx *n, const cctx_cause_t *cause, unsigned tag);
 /* The deadline of n has come. */
 void cancel_deadline(struct cctx *n);

@@ -46,18 +46,25 @@ enum { RESERVE = 8 };           /* records for calls that can get none of their 
 #endif
 enum {
     POLL_EVERY_MANY = 512,      /* in place of EPOCH_HEAVY with more than MANY records: a poll reads them all */
-    MANY = 256
+    MANY = 256,
+    BATCHES = 4                 /* a grace period takes three polls where nobody is in a section */
+};
+
+/* What CK defers: all that a thread retired between two polls, as one chain. */
+struct batch {
+    ck_epoch_entry_t entry;
+    struct epoch_link *first;   /* NULL: not in use */
 };
 
 struct record {
     struct thread thread;       /* first: a struct thread is its record */
     sync_u32 limbo;             /* retired and not reclaimed; the owner writes, others read a guess */
+    struct epoch_link *chain;   /* retired since the last poll, or since there was a batch free: newest first */
+    struct batch batch[BATCHES];
     ck_epoch_record_t ck;       /* at a line of its own */
     sync_u32 in_use;            /* 1: a thread owns all of this. With next, what other threads read at each poll */
     struct record *next;        /* constant after the push */
 };
-
-_Static_assert(sizeof(struct epoch_link) == sizeof(ck_epoch_entry_t), "the link holds CK's entry");
 
 _Thread_local struct thread *thread_current;
 static _Thread_local bool exiting;      /* this thread's destructor ran: no record of its own any more */
@@ -140,6 +147,8 @@ static void forked(void)
         if (r == mine) continue;
         r->ck.active = 0;
         for (unsigned i = 0; i < CK_EPOCH_LENGTH; i++) ck_stack_init(&r->ck.pending[i]);
+        for (unsigned i = 0; i < BATCHES; i++) r->batch[i].first = NULL;
+        r->chain = NULL;
         sync_store_relaxed(&r->limbo, 0u, owned);
         r->thread.cells.count = 0;
         r->thread.retired = 0;
@@ -217,27 +226,55 @@ void epoch_retire(struct thread *t, struct epoch_link *link, void (*reclaim)(str
 {
     struct record *r = record_of(t);
     sync_store_relaxed(&r->limbo, sync_load_relaxed(&r->limbo, stat) + 1, stat);
+    link->next = r->chain;
+    link->reclaim = reclaim;
+    r->chain = link;
+    t->retired += weight;
+    if (unlikely(t->retired >= EPOCH_HEAVY) &&
+        t->retired >= (sync_load_relaxed(&record_count, stat) > MANY ? POLL_EVERY_MANY : EPOCH_HEAVY))
+        epoch_poll(t);
+}
+
+/* Returns how many there were. */
+static uint32_t batch_reclaim(struct batch *b)
+{
+    uint32_t count = 0;
+    struct epoch_link *link = b->first;
+    for (b->first = NULL; link; count++) {
+        struct epoch_link *next = link->next;
+        link->reclaim(link);
+        link = next;
+    }
+    return count;
+}
+
+/* Hands the chain over to CK. With all batches in limbo it stays where it is until a poll finds one free. */
+static void chain_defer(struct record *r)
+{
+    struct batch *b = r->batch;
+    while (b->first)
+        if (++b == r->batch + BATCHES) return;
+    b->first = r->chain;
+    r->chain = NULL;
 #ifndef CK_MD_TSO
     ck_pr_fence_memory();
 #endif
-    ck_epoch_call(&r->ck, (ck_epoch_entry_t *)(void *)link, (ck_epoch_cb_t *)(void (*)(void))reclaim);
-    t->retired += weight;
-    if (t->retired >= (sync_load_relaxed(&record_count, stat) > MANY ? POLL_EVERY_MANY : EPOCH_HEAVY)) epoch_poll(t);
+    ck_epoch_call(&r->ck, &b->entry, NULL);        /* no function: record_poll knows what it is */
 }
 
 /* The caller owns r. */
 static void record_poll(struct record *r)
 {
     ck_stack_t ripe = CK_STACK_INITIALIZER;
-    uint32_t count = 0;
     if (sync_load_relaxed(&r->limbo, stat) == 0) return;
+    if (r->chain) chain_defer(r);
     ck_epoch_poll_deferred(&r->ck, &ripe);
     ck_pr_fence_acquire();
     GRACE_ACQUIRE();
-    for (ck_stack_entry_t *e = CK_STACK_FIRST(&ripe); e; count++) {
-        ck_epoch_entry_t *entry = container_of(e, ck_epoch_entry_t, stack_entry);
-        e = CK_STACK_NEXT(e);
-        ((void (*)(struct epoch_link *))(void (*)(void))entry->function)((struct epoch_link *)(void *)entry);
+    uint32_t count = 0;
+    for (ck_stack_entry_t *e = CK_STACK_FIRST(&ripe), *next; e; e = next) {
+        next = CK_STACK_NEXT(e);
+        count += batch_reclaim(container_of(e, struct batch, entry.stack_entry));
     }
     sync_store_relaxed(&r->limbo, sync_load_relaxed(&r->limbo, stat) - count, stat);
 }

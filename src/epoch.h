@@ -17,7 +17,8 @@
 
 /* Two words inside what is retired, unused by readers from then on. */
 struct epoch_link {
-    void *word[2];
+    struct epoch_link *next;
+    void (*reclaim)(struct epoch_link *link);
 };
 
 struct thread {                 /* what the library keeps per thread; recycled, never freed */

@@ -37,7 +37,7 @@ void cctx_close(cctx_t *ctx)
     /* The last handle of a leaf: nobody can see it done any more, so the flip would be for nobody. */
     bool unseen = sync_load_acq(&ctx->refs, last_ref) == 1 &&      /* first: it orders what other handles did */
                   !(sync_load_relaxed(&ctx->state, owned) & (INNER | EXPOSED));
-    if (!unseen && can_cancel(ctx, "cctx_close")) cancel_node(ctx, NULL, CAUSE_BORROWED);
+    if (!unseen && can_cancel(ctx, "cctx_close")) cancel_plain(ctx);
     struct thread *t = thread_begin();
     node_unref(t, ctx);
     thread_end(t);
@@ -48,7 +48,7 @@ bool cctx_cancel_cause(cctx_t *ctx, const cctx_cause_t *cause)
     return can_cancel(ctx, "cctx_cancel_cause") && cancel_node(ctx, cause, CAUSE_BORROWED);
 }
 
-bool cctx_cancel(cctx_t *ctx) { return can_cancel(ctx, "cctx_cancel") && cancel_node(ctx, NULL, CAUSE_BORROWED); }
+bool cctx_cancel(cctx_t *ctx) { return can_cancel(ctx, "cctx_cancel") && cancel_plain(ctx); }
 
 static const cctx_cause_t out_of_memory = {ENOMEM, "out of memory"};
 

@@ -17,7 +17,6 @@ _Static_assert(sizeof(struct cctx) <= CELL_SIZE && sizeof(struct family) <= CELL
 _Static_assert(offsetof(struct cctx, done) == 0, "the first word is frozen");
 _Static_assert(_Alignof(struct leg) > SLOT_NODE_MASK && _Alignof(cctx_cause_t) > CAUSE_TAG, "tags have room in addresses");
 
-static struct cctx *core_new(struct thread *t) { return (struct cctx *)cell_get(&t->cells); }
 static void core_free(struct thread *t, struct cctx *n) { cell_put(&t->cells, n); }
 static struct family *family_new(struct thread *t)
 {
@@ -42,27 +41,7 @@ static bool slot_is_inline(struct family *f, sync_ptr *slot) { return (uintptr_t
 /* A dead node's cause word links those that are still to be buried. */
 struct graves { struct cctx *first; };
 
-/* ------------------------------------------------------------------------------------------------- birth */
-
-void node_init(struct cctx *n, enum node_kind kind, struct cctx *parent, sync_u32 *done)
-{
-    sync_set(n->done, done);
-    sync_init(&n->state, (uint32_t)kind << KIND_SHIFT);
-    sync_init(&n->refs, 1u);
-    sync_set(n->parent, parent);
-    sync_set(n->deadline, sync_get(parent->deadline));
-    sync_set(n->values, sync_get(parent->values));
-    sync_init(&n->cause, (uintptr_t)0);
-    sync_set(n->slot, (sync_ptr *)NULL);
-    sync_init(&n->family, (uintptr_t)0);
-}
-
-struct cctx *node_new(struct thread *t, enum node_kind kind, struct cctx *parent)
-{
-    struct cctx *n = core_new(t);
-    if (likely(n != NULL)) node_init(n, kind, parent, &n->state);
-    return n;
-}
+/* ------------------------------------------------------------------------------------------------- slots */
 
 sync_ptr *node_tslot(struct cctx *n)
 {
@@ -71,18 +50,22 @@ sync_ptr *node_tslot(struct cctx *n)
     return f ? sync_get(((struct family *)f)->tslot) : NULL;
 }
 
-/* ------------------------------------------------------------------------------------------------- slots */
-
-static struct family *family_make(struct thread *t, struct cctx *p)
+static __attribute__((noinline)) struct family *family_make(struct thread *t, struct cctx *p, uintptr_t old)
 {
-    uintptr_t old = sync_load_acq(&p->family, family);
-    if (old && !(old & FAMILY_TIMER)) return (struct family *)old;
+    sync_or_acqrel(&p->state, (uint32_t)INNER, none, none);
     struct family *f = family_new(t);
     if (!f) return NULL;
     if (old) sync_set(f->tslot, (sync_ptr *)(old & ~(uintptr_t)FAMILY_TIMER));
     if (sync_cas_hs(&p->family, &old, (uintptr_t)f, attach, a, family, family)) return f;
     family_free(t, f);
     return (struct family *)old;
+}
+
+/* p's family: where it has one, it is INNER. */
+static inline struct family *family_enter(struct thread *t, struct cctx *p)
+{
+    uintptr_t f = sync_load_acq(&p->family, family);
+    return likely(f && !(f & FAMILY_TIMER)) ? (struct family *)f : family_make(t, p, f);
 }
 
 /* The roster in word, made on first use; for a crowd its wider successor. */
@@ -118,11 +101,21 @@ static bool family_crowd(struct family *f, unsigned ordinal)
     return false;
 }
 
-/* Fills one of the inline slots, or one of the roster's; a crowd leaves the inline ones, which are one line, alone. */
-static sync_ptr *slot_fill(struct thread *t, struct family *f, sync_ptr *slot, unsigned slots, sync_ptr *roster,
-                           uintptr_t word, sync_plain(sync_ptr *) *place)
+/* Fills a slot of the roster. Out of line: with it the registers that it needs. */
+static __attribute__((noinline)) sync_ptr *roster_fill(struct thread *t, sync_ptr *roster, bool crowd, uintptr_t word,
+                                                       sync_plain(sync_ptr *) *place)
 {
     unsigned misses = 0;
+    struct roster *r = roster_make(roster, crowd);
+    sync_ptr *x = r ? roster_add(r, t->ordinal, word, place, &misses) : NULL;
+    if (unlikely(misses > 0 && crowd)) t->ordinal++;    /* another thread takes from the same stripe: move on */
+    return x;
+}
+
+/* Fills one of the inline slots, or one of the roster's; a crowd leaves the inline ones, which are one line, alone. */
+static inline sync_ptr *slot_fill(struct thread *t, struct family *f, sync_ptr *slot, unsigned slots, sync_ptr *roster,
+                                  uintptr_t word, sync_plain(sync_ptr *) *place)
+{
     bool crowd = family_crowd(f, t->ordinal);
     for (unsigned i = 0; i < slots && !crowd; i++) {
         uintptr_t none = 0;
@@ -130,16 +123,7 @@ static sync_ptr *slot_fill(struct thread *t, struct family *f, sync_ptr *slot, u
         sync_set(*place, &slot[i]);
         if (likely(sync_cas_hs(&slot[i], &none, word, attach, a, slot, empty))) return &slot[i];
     }
-    struct roster *r = roster_make(roster, crowd);
-    sync_ptr *x = r ? roster_add(r, t->ordinal, word, place, &misses) : NULL;
-    if (unlikely(misses > 0 && crowd)) t->ordinal++;    /* another thread takes from the same stripe: move on */
-    return x;
-}
-
-static struct family *family_enter(struct thread *t, struct cctx *p)
-{
-    if (unlikely(!(sync_load_relaxed(&p->state, hint) & INNER))) sync_or_acqrel(&p->state, (uint32_t)INNER, none, none);
-    return family_make(t, p);
+    return roster_fill(t, roster, crowd, word, place);
 }
 
 sync_ptr *node_admit(struct thread *t, struct cctx *p, uintptr_t word, sync_plain(sync_ptr *) *place)
@@ -282,6 +266,12 @@ static void quarantine(void *memory)
 }
 #endif
 
+/* For node_check, where the last drop was no write: see node_drop. */
+static void node_mark_freed(struct cctx *n)
+{
+    if (CCTX_CHECK) sync_store_relaxed(&n->refs, 0u, owned);
+}
+
 static void node_memory_free(struct thread *t, struct cctx *n)
 {
 #if CCTX_CHECK
@@ -294,40 +284,42 @@ static void node_memory_free(struct thread *t, struct cctx *n)
     else core_free(t, n);
 }
 
+#ifndef SYNC_RELACY
+static struct cctx *node_of(struct epoch_link *link) { return container_of(link, struct cctx, values); }
+static struct epoch_link *link_of(struct cctx *n) { return (struct epoch_link *)(void *)&n->values; }
+#endif
+
+/* A leaf is a cell alone. */
+static void node_reclaim_leaf(struct epoch_link *link)
+{
+    if (CCTX_CHECK) node_memory_free(thread_current, node_of(link));
+    else core_free(thread_current, node_of(link));
+}
+
 /* Frees the memory of a dead node that nobody reaches any more. */
 static void node_reclaim(struct epoch_link *link)
 {
-#ifdef SYNC_RELACY
-    struct cctx *n = model_node_of(link);
-#else
-    struct cctx *n = container_of(link, struct cctx, values);
-#endif
-    struct thread *t = thread_current;
+    struct cctx *n = node_of(link);
     struct family *f = node_family(n);
     if (f) {
         roster_free((struct roster *)sync_load_relaxed(&f->roster, unpublished));
         roster_free((struct roster *)sync_load_relaxed(&f->hooks, unpublished));
-        family_free(t, f);
+        family_free(thread_current, f);
     }
-    node_memory_free(t, n);
+    node_memory_free(thread_current, n);
 }
 
 static void node_free(struct thread *t, struct cctx *n)
 {
     bool published = node_published(n, sync_load_relaxed(&n->state, owned));
-    if (CCTX_CHECK) sync_store_relaxed(&n->refs, 0u, owned);    /* where the last drop was no write: see node_drop */
-#ifdef SYNC_RELACY
-    struct epoch_link *link = model_link_of(n);
-#else
-    struct epoch_link *link = (struct epoch_link *)(void *)&n->values;
-#endif
+    node_mark_freed(n);
     if (!published) {
-        node_reclaim(link);
+        node_reclaim(link_of(n));
         return;
     }
     struct family *f = node_family(n);
     bool heavy = f && (sync_load_relaxed(&f->roster, owned) || sync_load_relaxed(&f->hooks, owned));
-    epoch_retire(t, link, node_reclaim, heavy ? EPOCH_HEAVY : 1);
+    epoch_retire(t, link_of(n), node_reclaim, heavy ? EPOCH_HEAVY : 1);
 }
 
 static void node_bury(struct thread *t, struct graves *g)
@@ -353,11 +345,42 @@ static void node_bury(struct thread *t, struct graves *g)
     }
 }
 
-void node_unref(struct thread *t, struct cctx *n)
+/* The common death, all at once: the last handle of a leaf goes that nobody could pin, that has nothing to be freed with
+ * it, and that is in a slot of its own parent or below a root. False: it is another death, or none. */
+static inline bool node_drop_leaf(struct thread *t, struct cctx *n)
+{
+    if (sync_load_acq(&n->refs, last_ref) != 1) return false;
+    uint32_t state = sync_load_relaxed(&n->state, owned);
+    if ((state & ~LEAF_MAY) != LEAF_MUST || sync_load_relaxed(&n->family, owned) != 0) return false;
+    if ((sync_load_relaxed(&n->cause, owned) & CAUSE_TAG) == CAUSE_OWNED) return false;
+    struct cctx *parent = sync_get(n->parent);
+    sync_ptr *slot = sync_get(n->slot);
+    if (!slot) {
+        if (!node_is_root(parent)) return false;
+        node_mark_freed(n);
+        node_reclaim_leaf(link_of(n));
+        return true;
+    }
+    if (node_owner(parent) != parent) return false;
+    node_mark_freed(n);
+    node_vacate(parent, slot);
+    uintptr_t w = sync_swap_acqrel(slot, (uintptr_t)0, empty, none);        /* the last touch of parent */
+    if (unlikely(w & SLOT_TAG)) node_unref(t, parent);
+    epoch_retire(t, link_of(n), node_reclaim_leaf, 1);
+    return true;
+}
+
+/* Out of line: with it the registers that it needs. */
+static __attribute__((noinline)) void node_drop_any(struct thread *t, struct cctx *n)
 {
     struct graves g = {NULL};
     node_drop_onto(&g, n);
     node_bury(t, &g);
+}
+
+void node_unref(struct thread *t, struct cctx *n)
+{
+    if (!node_drop_leaf(t, n)) node_drop_any(t, n);
 }
 
 void node_discard(struct thread *t, struct cctx *n) { node_memory_free(t, n); }

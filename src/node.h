@@ -46,6 +46,10 @@ enum {
 };
 enum node_kind { KIND_BACKGROUND, KIND_TODO, KIND_WITHOUT, KIND_VALUE, KIND_CANCEL, KIND_DEADLINE, KIND_ANY };
 
+/* The state of a leaf that nobody could pin without a reference: one of two kinds, done or not. */
+#define LEAF_MUST ((uint32_t)KIND_CANCEL << KIND_SHIFT)
+#define LEAF_MAY  ((uint32_t)DONE | TIMEDOUT | CAUSED | INHERITED | 1u << KIND_SHIFT)
+
 /* The cause word: 0 or p|CAUSE_OWN is unclaimed, the rest is claimed for ever. */
 enum {
     CAUSE_BORROWED = 0,         /* claimed by a cancel */
@@ -140,10 +144,32 @@ sync_ptr *node_tslot(struct cctx *n);
  * that were in the middle of a walk or of callbacks are gone (contract, C23). */
 static inline uint16_t node_mark(void) { return (uint16_t)(thread_generation() % UINT16_MAX + 1); }
 
-/* A context of kind below parent, with one reference, in no slot yet; NULL without memory. */
-struct cctx *node_new(struct thread *t, enum node_kind kind, struct cctx *parent);
-/* Sets the fields of memory that a room has made for a kind of its own. */
-void node_init(struct cctx *n, enum node_kind kind, struct cctx *parent, sync_u32 *done);
+/* Sets the fields of memory that is to be a context of kind below parent, with one reference, in no slot yet. */
+static inline void node_init(struct cctx *n, enum node_kind kind, struct cctx *parent, sync_u32 *done)
+{
+    sync_set(n->done, done);
+    sync_init(&n->state, (uint32_t)kind << KIND_SHIFT);
+    sync_init(&n->refs, 1u);
+    sync_set(n->parent, parent);
+    sync_set(n->deadline, sync_get(parent->deadline));
+    sync_set(n->values, sync_get(parent->values));
+    sync_init(&n->cause, (uintptr_t)0);
+    sync_set(n->slot, (sync_ptr *)NULL);
+    sync_init(&n->family, (uintptr_t)0);
+}
+
+#ifdef SYNC_RELACY
+struct cctx *core_new(struct thread *t);
+#else
+static inline struct cctx *core_new(struct thread *t) { return (struct cctx *)cell_get(&t->cells); }
+#endif
+/* A context that can be canceled; NULL without memory. */
+static inline struct cctx *node_new(struct thread *t, enum node_kind kind, struct cctx *parent)
+{
+    struct cctx *n = core_new(t);
+    if (likely(n != NULL)) node_init(n, kind, parent, &n->state);
+    return n;
+}
 
 /* Puts a word into a child slot of p, or a callback slot. The caller has a reference to p or to a context that pins
  * it. *place is set before the slot is. Ordering: edge slot, side A put of the handshake attach: the caller

@@ -1,10 +1,10 @@
 /* node_model.h: the memory of src/node.c in a model. A context's cell is not zeroed, a family's is; a link does not
  * stand inside the node, for its two words are variables of the checker.
  * SPDX-License-Identifier: BSD-2-Clause */
-static struct cctx *core_new(struct thread *) { return model_make<struct cctx>(0, false); }
+struct cctx *core_new(struct thread *) { return model_make<struct cctx>(0, false); }
 static void core_free(struct thread *, struct cctx *n) { model_free(n); }
 static struct family *family_new(struct thread *) { return model_make<struct family>(); }
 static void family_free(struct thread *, struct family *f) { model_free(f); }
 static bool slot_is_inline(struct family *f, sync_ptr *slot) { return (uintptr_t)slot - (uintptr_t)f < sizeof *f; }
-static struct cctx *model_node_of(struct epoch_link *link) { return (struct cctx *)(void *)link; }
-static struct epoch_link *model_link_of(struct cctx *n) { return (struct epoch_link *)(void *)n; }
+static struct cctx *node_of(struct epoch_link *link) { return (struct cctx *)(void *)link; }
+static struct epoch_link *link_of(struct cctx *n) { return (struct epoch_link *)(void *)n; }
