@@ -1,64 +1,12 @@
 // SPDX-License-Identifier: BSD-2-Clause
 // What a cancel costs for each context that it ends: many children, deep chains, callbacks.
-//
-// Both sides free in the order opposite to that of allocation, so that an allocator that hands out last what
-// it got back first lays the next tree out like the one before.
-#include "harness.h"
+#include "context.h"
+#include "trees.h"
 
 using namespace bench;
 
 namespace
 {
-
-// Runs trial() so often and reports the median of what it returns: nanoseconds for the whole tree of n.
-template <class Trial> void each(benchmark::State &state, long n, int trials, Trial trial)
-{
-    std::vector<double> v;
-    for (int k = 0; k < trials; k++)
-        v.push_back(double(trial()) / double(n));
-    report(state, {{"value", median(v)}});
-}
-
-int trials(long n)
-{
-    return n >= 1000000 ? reps(3, 2) : n >= 100000 ? reps(9, 5) : n >= 10000 ? reps(31, 15) : reps(151, 61);
-}
-
-int64_t cancel_and_free(cctx_t *root, std::vector<cctx_t *> &tree)
-{
-    int64_t t0 = now();
-    cctx_cancel(root);
-    int64_t t1 = now();
-    for (auto c = tree.rbegin(); c != tree.rend(); ++c) {
-        if (!cctx_is_done(*c))
-            broken("a cancel returned while a descendant is live");
-        cctx_unref(*c);
-    }
-    cctx_unref(root);
-    return t1 - t0;
-}
-
-void fan_out(benchmark::State &state, long n)
-{
-    std::vector<cctx_t *> child(static_cast<size_t>(n));
-    each(state, n, trials(n), [&] {
-        cctx_t *root = need(cctx_with_cancel(cctx_background()));
-        for (auto &c : child)
-            c = need(cctx_with_cancel(root));
-        return cancel_and_free(root, child);
-    });
-}
-
-void chain(benchmark::State &state, long n)
-{
-    std::vector<cctx_t *> level(static_cast<size_t>(n));
-    each(state, n, trials(n), [&] {
-        cctx_t *root = need(cctx_with_cancel(cctx_background())), *above = root;
-        for (auto &c : level)
-            c = above = need(cctx_with_cancel(above));
-        return cancel_and_free(root, level);
-    });
-}
 
 // ---- floors: one compare-and-swap in each of n cells of the size of a context
 
@@ -162,12 +110,11 @@ void callbacks_floor(benchmark::State &state)
 
 void bench::register_all()
 {
+    register_trees<context>();
     for (long n : {1000L, 10000L, 100000L, 1000000L}) {
-        std::string fan = "fanout_" + std::to_string(n), deep = "chain_" + std::to_string(n);
-        once(fan + "/cctx", [n](benchmark::State &state) { fan_out(state, n); });
-        once(fan + "/floor", [n](benchmark::State &state) { walk_array(state, n); });
-        once(deep + "/cctx", [n](benchmark::State &state) { chain(state, n); });
-        once(deep + "/floor", [n](benchmark::State &state) { walk_links(state, n); });
+        std::string size = std::to_string(n);
+        once("fanout_" + size + "/floor", [n](benchmark::State &state) { walk_array(state, n); });
+        once("chain_" + size + "/floor", [n](benchmark::State &state) { walk_links(state, n); });
     }
     once("callbacks/cctx", callbacks);
     once("callbacks/floor", callbacks_floor);

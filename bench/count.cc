@@ -2,64 +2,12 @@
 // What can be counted exactly: allocations, bytes, system calls, instructions.
 //
 // Each count is taken in a forked child of its own, with a heap that no other count has touched.
-#include "harness.h"
+#include "counted.h"
 
-#include <malloc.h>
 #include <sys/ptrace.h>
 #include <sys/wait.h>
 
 #include <csignal>
-#include <cstring>
-
-// ---- the allocator, counted: these definitions come before those of libc for the shared library, too
-
-extern "C" {
-void *__libc_malloc(size_t);
-void *__libc_calloc(size_t, size_t);
-void *__libc_realloc(void *, size_t);
-void *__libc_memalign(size_t, size_t);
-
-static long allocations;
-static void count()
-{
-    __atomic_fetch_add(&allocations, 1, __ATOMIC_RELAXED);
-}
-
-void *malloc(size_t n)
-{
-    count();
-    return __libc_malloc(n);
-}
-void *calloc(size_t n, size_t size)
-{
-    count();
-    return __libc_calloc(n, size);
-}
-void *realloc(void *p, size_t n)
-{
-    count();
-    return __libc_realloc(p, n);
-}
-void *memalign(size_t alignment, size_t n)
-{
-    count();
-    return __libc_memalign(alignment, n);
-}
-void *aligned_alloc(size_t alignment, size_t n)
-{
-    count();
-    return __libc_memalign(alignment, n);
-}
-int posix_memalign(void **p, size_t alignment, size_t n)
-{
-    count();
-    void *got = __libc_memalign(alignment, n);
-    if (got == nullptr)
-        return ENOMEM;
-    *p = got;
-    return 0;
-}
-}
 
 using namespace bench;
 
@@ -96,19 +44,17 @@ template <class F> void counted(const std::string &name, F f)
     once(name, [f](benchmark::State &state) { report(state, {{"value", in_child(f)}}); });
 }
 
+const cctx_t *a_parent()
+{
+    return need(cctx_with_cancel(cctx_background()));
+}
+
 // ---- allocations per child
 
-double allocations_of(long n, void (*each)(const cctx_t *parent, cctx_t **kept), bool warm)
+double allocations_of(void (*each)(const cctx_t *parent, cctx_t **kept), bool warm)
 {
-    const cctx_t *parent = need(cctx_with_cancel(cctx_background()));
-    std::vector<cctx_t *> kept(static_cast<size_t>(n));
-    if (warm)
-        for (auto &c : kept)
-            each(parent, &c);
-    long before = allocations;
-    for (auto &c : kept)
-        each(parent, &c);
-    return double(allocations - before) / double(n);
+    const cctx_t *parent = a_parent();
+    return allocations_each<cctx_t *>([&](cctx_t *&kept) { each(parent, &kept); }, warm);
 }
 void keep_one(const cctx_t *parent, cctx_t **kept)
 {
@@ -123,40 +69,22 @@ void timed_live_and_free(const cctx_t *parent, cctx_t **)
     cctx_close(need(cctx_with_timeout(parent, HOUR)));
 }
 
-// ---- bytes per live context: what malloc has handed out more than before, its own headers included
+// ---- bytes per live context
 
-double in_use()
+using handle = const cctx_t *;
+
+// derive(above, latest) gives the next context; latest is the one before it, at first above.
+template <class Derive> void bytes(const std::string &name, Derive derive)
 {
-    struct mallinfo2 m = mallinfo2();
-    return double(m.uordblks) + double(m.hblkhd);
-}
-
-// Resident memory, for what may have come from elsewhere than malloc.
-double resident()
-{
-    long pages = 0, all;
-    std::FILE *f = std::fopen("/proc/self/statm", "r");
-    if (f == nullptr || std::fscanf(f, "%ld %ld", &all, &pages) != 2)
-        broken("/proc/self/statm");
-    std::fclose(f);
-    return double(pages) * double(sysconf(_SC_PAGESIZE));
-}
-
-using deriver = const cctx_t *(*)(const cctx_t *above, const cctx_t *latest);
-
-template <deriver DERIVE, double (*MEASURE)()> double bytes_each()
-{
-    const int n = reps(1000000, 200000);
-    const cctx_t *parent = need(cctx_with_cancel(cctx_background())), *latest = parent;
-    // The handles are kept in memory that is there before, and a few first contexts pay for what is made
-    // once.
-    std::vector<const cctx_t *> kept(static_cast<size_t>(n), parent);
-    for (int i = 0; i < 1000; i++)
-        latest = need(DERIVE(parent, latest));
-    double before = MEASURE();
-    for (auto &c : kept)
-        c = latest = need(DERIVE(parent, latest));
-    return (MEASURE() - before) / n;
+    auto measured = [derive](double (*measure)()) {
+        return in_child([&] {
+            const cctx_t *above = a_parent(), *latest = above;
+            return bytes_each<handle>(measure, [&](handle &h) { h = latest = need(derive(above, latest)); });
+        });
+    };
+    once(name + "/cctx", [measured](benchmark::State &state) {
+        report(state, {{"value", measured(in_use)}, {"resident", measured(resident)}});
+    });
 }
 
 const cctx_t *child(const cctx_t *parent, const cctx_t *)
@@ -173,16 +101,9 @@ const cctx_t *level(const cctx_t *, const cctx_t *latest)
 }
 const cctx_t *child_value(const cctx_t *parent, const cctx_t *)
 {
+    static int value;
     static const cctx_key_t key = {"key", nullptr};
-    return cctx_with_value(parent, &key, &allocations);
-}
-
-template <deriver DERIVE> void bytes(const std::string &name)
-{
-    once(name + "/cctx", [](benchmark::State &state) {
-        report(state, {{"value", in_child(bytes_each<DERIVE, in_use>)},
-                       {"resident", in_child(bytes_each<DERIVE, resident>)}});
-    });
+    return cctx_with_value(parent, &key, &value);
 }
 
 // ---- system calls and instructions: the traced child stops itself before and after the body
@@ -315,13 +236,13 @@ void instructions_of(const std::string &name, int (*function)(const void *))
 
 void bench::register_all()
 {
-    counted("allocs_cold/cctx", [] { return allocations_of(10000, keep_one, false); });
-    counted("allocs_warm/cctx", [] { return allocations_of(10000, live_and_free, true); });
-    counted("allocs_timeout/cctx", [] { return allocations_of(10000, timed_live_and_free, true); });
-    bytes<child>("bytes_child");
-    bytes<child_timeout>("bytes_timeout");
-    bytes<level>("bytes_level");
-    bytes<child_value>("bytes_value");
+    counted("allocs_cold/cctx", [] { return allocations_of(keep_one, false); });
+    counted("allocs_warm/cctx", [] { return allocations_of(live_and_free, true); });
+    counted("allocs_timeout/cctx", [] { return allocations_of(timed_live_and_free, true); });
+    bytes("bytes_child", child);
+    bytes("bytes_timeout", child_timeout);
+    bytes("bytes_level", level);
+    bytes("bytes_value", child_value);
     calls_of_cancel("calls_leaf/cctx", a_leaf);
     calls_of_cancel("calls_child/cctx", a_child);
     calls_of_cancel("calls_armed/cctx", an_armed_child);

@@ -3,10 +3,22 @@
 // report.
 //
 // A benchmark is named OPERATION/WHO. WHO is cctx, or floor: the least that the machine itself asks for the
-// same effect, by malloc, atomics and the futex. Another library is one more WHO, and the report grows a
-// column for it. What Google Benchmark measures per iteration is divided by the counter `ops` where there is
-// one; a benchmark that has a harness of its own reports its figures as counters (`value`, `p50`, `p99`)
-// instead.
+// same effect, by malloc, atomics and the futex; or another library, which peers/ measures. What Google
+// Benchmark measures per iteration is divided by the counter `ops` where there is one; a benchmark that has a
+// harness of its own reports its figures as counters (`value`, `p50`, `p99`) instead.
+//
+// The headers beside this one measure any library by the same code. It is a class T that stands for one
+// context:
+//
+//   T()                           a root
+//   T(T *parent)                  a child
+//   T(T *parent, int64_t timeout) a child that ends after so many nanoseconds, where the library has that
+//   ~T()                          frees
+//   void cancel()                 ends it and what is below it
+//   bool done()                   whether it has ended
+//   void wait()                   sleeps until it has
+//   T::who                        the name of the library in reports
+//   T::recurses                   whether a cancel calls itself for each level and so ends with the stack
 #ifndef CCTX_BENCH_HARNESS_H
 #define CCTX_BENCH_HARNESS_H
 
@@ -15,6 +27,7 @@
 #include <benchmark/benchmark.h>
 
 #include <linux/futex.h>
+#include <pthread.h>
 #include <sched.h>
 #include <sys/syscall.h>
 #include <time.h>
@@ -27,6 +40,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <fstream>
+#include <functional>
 #include <initializer_list>
 #include <string>
 #include <thread>
@@ -207,35 +221,57 @@ inline void futex_wait_until(const uint32_t *word, uint32_t value, int64_t until
 
 // ---- threads
 
-// Runs body() in one thread, then in two at once, one to a CPU: the throughput of both over that of one.
+// Nanoseconds that body() takes in each of so many threads at once, one to a CPU.
+template <class F> double wall(F body, int threads)
+{
+    uint32_t gate = 0, ready = 0;
+    auto run = [&](int which) {
+        pinned here(which);
+        __atomic_fetch_add(&ready, 1u, __ATOMIC_ACQ_REL);
+        while (load(&gate) == 0)
+            relax();
+        body();
+    };
+    std::vector<std::thread> running;
+    for (int which = 0; which < threads; which++)
+        running.emplace_back(run, which);
+    while (load(&ready) < uint32_t(threads))
+        sleep_us(100);
+    int64_t t0 = now();
+    store(&gate, 1u);
+    for (auto &t : running)
+        t.join();
+    return double(now() - t0);
+}
+
+// Runs body() in one thread, then in two at once: the throughput of both over that of one.
 template <class F> double two_over_one(F body, int trials)
 {
     std::vector<double> ratios;
     for (int k = 0; k < trials; k++) {
-        double wall[2];
-        for (int threads = 1; threads <= 2; threads++) {
-            uint32_t gate = 0, ready = 0;
-            auto run = [&](int which) {
-                pinned here(which);
-                __atomic_fetch_add(&ready, 1u, __ATOMIC_ACQ_REL);
-                while (load(&gate) == 0)
-                    relax();
-                body();
-            };
-            std::vector<std::thread> running;
-            for (int which = 0; which < threads; which++)
-                running.emplace_back(run, which);
-            while (load(&ready) < uint32_t(threads))
-                sleep_us(100);
-            int64_t t0 = now();
-            store(&gate, 1u);
-            for (auto &t : running)
-                t.join();
-            wall[threads - 1] = double(now() - t0);
-        }
-        ratios.push_back(2.0 * wall[0] / wall[1]);
+        double one = wall(body, 1), two = wall(body, 2);
+        ratios.push_back(2.0 * one / two);
     }
     return median(ratios);
+}
+
+// Million operations per second of two threads together; body() does so many of them.
+template <class F> double rate_of_two(F body, int operations, int trials)
+{
+    std::vector<double> rates;
+    for (int k = 0; k < trials; k++)
+        rates.push_back(2e3 * operations / wall(body, 2));
+    return median(rates);
+}
+
+// A process-wide default: a thousand threads fit into a small machine.
+inline void small_stacks()
+{
+    pthread_attr_t small;
+    pthread_attr_init(&small);
+    pthread_attr_setstacksize(&small, 256 * 1024);
+    pthread_setattr_default_np(&small);
+    pthread_attr_destroy(&small);
 }
 
 // ---- reporting from a harness of one's own
@@ -249,28 +285,57 @@ inline void report(benchmark::State &state, figures f)
         state.counters[name] = value;
 }
 
-// Registers a benchmark whose body runs once, does its own timing and ends in report().
-template <class F> void once(const std::string &name, F body)
+// What a program has to measure, in the order of its asking.
+struct entry {
+    std::string name;
+    std::function<void(benchmark::State &)> body;
+    bool once;
+};
+inline std::vector<entry> &entries()
 {
-    benchmark::RegisterBenchmark(name.c_str(),
-                                 [body](benchmark::State &state) {
-                                     for (auto _ : state) {
-                                         int64_t t0 = now();
-                                         body(state);
-                                         state.SetIterationTime(double(now() - t0) / 1e9);
-                                     }
-                                 })
-        ->Iterations(1)
-        ->UseManualTime();
+    static std::vector<entry> all;
+    return all;
 }
 
-// Registers a benchmark that Google Benchmark itself times, `ops` operations to an iteration.
+// Adds a benchmark whose body runs once, does its own timing and ends in report().
+template <class F> void once(const std::string &name, F body)
+{
+    auto timed_as_a_whole = [body](benchmark::State &state) {
+        for (auto _ : state) {
+            int64_t t0 = now();
+            body(state);
+            state.SetIterationTime(double(now() - t0) / 1e9);
+        }
+    };
+    entries().push_back({name, timed_as_a_whole, true});
+}
+
+// Adds a benchmark that Google Benchmark itself times, `ops` operations to an iteration.
 template <class F> void timed(const std::string &name, F body, int ops = 1)
 {
-    benchmark::RegisterBenchmark(name.c_str(), [body, ops](benchmark::State &state) {
+    auto counted = [body, ops](benchmark::State &state) {
         body(state);
         state.counters["ops"] = ops;
-    });
+    };
+    entries().push_back({name, counted, false});
+}
+
+// Hands all to Google Benchmark. All that do one operation run one after the other, since the ratio of their
+// figures is what counts, and the machine changes with time.
+inline void register_entries()
+{
+    auto operation = [](const entry &e) { return e.name.substr(0, e.name.find('/')); };
+    auto &all = entries();
+    for (auto first = all.begin(); first != all.end();) {
+        const std::string which = operation(*first);
+        auto end = std::stable_partition(first, all.end(),
+                                         [&](const entry &e) { return operation(e) == which; });
+        for (; first != end; ++first) {
+            auto *made = benchmark::RegisterBenchmark(first->name.c_str(), first->body);
+            if (first->once)
+                made->Iterations(1)->UseManualTime();
+        }
+    }
 }
 
 // Each program defines this one.

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-2-Clause
 // What it costs to look: has it ended, what is the value for a key; and to leave a callback and take it back.
-#include "harness.h"
+#include "looks.h"
 
 #include <memory>
 
@@ -9,22 +9,7 @@ using namespace bench;
 namespace
 {
 
-// ---- polls: sixteen to an iteration, so that the loop around them does not hide a load
-
-enum { UNROLL = 16 };
-
-template <class Look> void poll(benchmark::State &state, Look look)
-{
-    int sum = 0;
-    for (auto _ : state) {
-#pragma GCC unroll 16
-        for (int i = 0; i < UNROLL; i++) {
-            sum += look();
-            forget();
-        }
-    }
-    benchmark::DoNotOptimize(sum);
-}
+// ---- polls
 
 template <class Make> auto poll_err(Make make)
 {

@@ -12,6 +12,7 @@ int main(int argc, char **argv)
     if (benchmark::ReportUnrecognizedArguments(argc, argv))
         return 2;
     bench::register_all();
+    bench::register_entries();
     benchmark::RunSpecifiedBenchmarks();
     benchmark::Shutdown();
     return 0;

@@ -1,36 +1,13 @@
 // SPDX-License-Identifier: BSD-2-Clause
 // How long after a cancel another thread runs: one that sleeps, one that looks all the time, a thousand that
-// sleep.
-//
-// The canceler is pinned to one CPU and stays busy until the waiter has run; the waiter is pinned to another.
-// Left to itself, the kernel at times runs the waiter on the canceler's CPU, and the figure is that of
-// another event.
-#include "harness.h"
-
-#include <mutex>
+// sleep. waiters.h says how that is measured.
+#include "context.h"
+#include "waiters.h"
 
 using namespace bench;
 
 namespace
 {
-
-// ---- what is waited for
-
-struct context {
-    cctx_t *ctx = need(cctx_with_cancel(cctx_background()));
-    ~context() { cctx_unref(ctx); }
-    void fire() { cctx_cancel(ctx); }
-};
-struct context_parked : context {
-    void wait() { cctx_wait(ctx); }
-};
-struct context_looked_at : context {
-    void wait()
-    {
-        while (!cctx_is_done(ctx))
-            relax();
-    }
-};
 
 struct bare_word {
     alignas(64) uint32_t word = 0;
@@ -56,137 +33,10 @@ struct bare_looked_at : bare_word {
     }
 };
 
-// ---- one waiter
-
-// Times from just before fire() to the waiter running, in ns. A waiter that shall sleep gets 200 us to do so.
-template <class Event> std::vector<double> one_waiter(int rounds, bool asleep)
-{
-    std::vector<double> late;
-    Event *event = nullptr;
-    int round = 0, ready = 0, ran = 0;
-    int64_t seen = 0;
-    pinned here(0);
-    std::thread waiter([&] {
-        pinned there(1);
-        for (int r = 1; r <= rounds; r++) {
-            while (load(&round) < r)
-                relax();
-            Event *e = event;
-            store(&ready, r);
-            e->wait();
-            seen = now();
-            store(&ran, r);
-        }
-    });
-    for (int r = 1; r <= rounds; r++) {
-        Event e;
-        event = &e;
-        store(&round, r);
-        while (load(&ready) < r)
-            relax();
-        if (asleep) {
-            sleep_us(200);
-        } else {
-            for (int64_t t = now(); now() - t < 2000;)
-                relax();
-        }
-        int64_t t0 = now();
-        e.fire();
-        while (load(&ran) < r)
-            relax();
-        late.push_back(double(seen - t0));
-    }
-    waiter.join();
-    return late;
-}
-
-template <class Event>
-void measure_one(benchmark::State &state, const char *name, const char *who, int rounds, bool asleep)
-{
-    if (!has_two_cpus(state))
-        return;
-    std::vector<double> late = one_waiter<Event>(rounds, asleep);
-    keep_samples(name, who, late);
-    report(state, {{"p50", percentile(late, 50)}, {"p99", percentile(late, 99)}});
-}
-
-// ---- a thousand waiters
-
-enum { CROWD = 1000 };
-
-// From fire() to the last of the waiters running, in ns. Those that ran are held until all have: the exit of
-// a thread costs more than its wake.
-template <class Event> double crowd_once()
-{
-    Event event;
-    int ready = 0, ran = 0;
-    int64_t last = 0;
-    std::mutex gate;
-    gate.lock();
-    auto wait = [&] {
-        __atomic_fetch_add(&ready, 1, __ATOMIC_ACQ_REL);
-        event.wait();
-        int64_t t = now(), old = load(&last);
-        while (old < t &&
-               !__atomic_compare_exchange_n(&last, &old, t, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE))
-            ;
-        __atomic_fetch_add(&ran, 1, __ATOMIC_ACQ_REL);
-        std::lock_guard<std::mutex> held(gate);
-    };
-    std::vector<std::thread> threads;
-    try {
-        for (int i = 0; i < CROWD; i++)
-            threads.emplace_back(wait);
-    } catch (const std::exception &) {
-        // Those that exist end as usual.
-    }
-    while (load(&ready) < int(threads.size()))
-        sleep_us(1000);
-    sleep_us(40000);
-    int64_t t0 = now();
-    event.fire();
-    while (load(&ran) < int(threads.size()))
-        sleep_us(1000);
-    gate.unlock();
-    for (auto &t : threads)
-        t.join();
-    return threads.size() == CROWD ? double(last - t0) : -1;
-}
-
-template <class Event> void crowd(benchmark::State &state)
-{
-    pthread_attr_t small;
-    pthread_attr_init(&small);
-    pthread_attr_setstacksize(&small, 256 * 1024);
-    pthread_setattr_default_np(&small);
-    std::vector<double> v;
-    for (int k = 0; k < reps(3, 2); k++) {
-        v.push_back(crowd_once<Event>());
-        if (v.back() < 0) {
-            state.SkipWithError("this process may not have 1,000 threads");
-            return;
-        }
-    }
-    report(state, {{"value", median(v)}});
-}
-
 } // namespace
 
 void bench::register_all()
 {
-    const int parked = reps(1500, 800), looked = reps(10000, 4000);
-    once("wake_parked/cctx", [parked](benchmark::State &state) {
-        measure_one<context_parked>(state, "wake_parked", "cctx", parked, true);
-    });
-    once("wake_parked/floor", [parked](benchmark::State &state) {
-        measure_one<bare_parked>(state, "wake_parked", "floor", parked, true);
-    });
-    once("wake_spin/cctx", [looked](benchmark::State &state) {
-        measure_one<context_looked_at>(state, "wake_spin", "cctx", looked, false);
-    });
-    once("wake_spin/floor", [looked](benchmark::State &state) {
-        measure_one<bare_looked_at>(state, "wake_spin", "floor", looked, false);
-    });
-    once("wake_crowd/cctx", crowd<context_parked>);
-    once("wake_crowd/floor", crowd<bare_parked>);
+    register_waiters<parked<context>, looked_at<context>>("cctx");
+    register_waiters<bare_parked, bare_looked_at>("floor");
 }
