@@ -33,12 +33,7 @@ static uint64_t inverse(uint64_t odd)
 }
 
 /* The key that the table's mix takes to h. Were the mix another one, these keys would be as good as any. */
-static const void *key_of(uint64_t h)
-{
-    h = (h ^ h >> 33) * inverse(0xc4ceb9fe1a85ec53u);
-    h = (h ^ h >> 33) * inverse(0xff51afd7ed558ccdu);
-    return (const void *)(uintptr_t)(h ^ h >> 33);
-}
+static const void *key_of(uint64_t h) { return (const void *)(uintptr_t)(h * inverse(0x9e3779b97f4a7c15u)); }
 
 static bool list_has(const struct version *v, const void *key)
 {

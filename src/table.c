@@ -3,26 +3,34 @@
 #include "table.h"
 #include "alloc.h"
 
-enum { ARRAY_MAX = 8, BITS = 4, WIDTH = 1 << BITS };
+enum {
+    ARRAY_MAX = 8,
+    BITS = 4,
+    WIDTH = 1 << BITS,
+    INDEX_NONE = 59             /* shifts are less */
+};
 
-/* A child is NULL, a node, or a pair whose address has its low bit set. */
+/* A child is a node, or a pair (or `none`) whose address has its low bit set. */
 struct trie {
     struct trie *next;          /* in the path of the table that owns it */
     const void *child[WIDTH];
 };
 
-/* The finalizer of MurmurHash3: a bijection of 64 bits that spreads the low entropy of addresses. */
-static uint64_t mix(const void *key)
-{
-    uint64_t h = (uintptr_t)key;
-    h = (h ^ h >> 33) * 0xff51afd7ed558ccdu;
-    h = (h ^ h >> 33) * 0xc4ceb9fe1a85ec53u;
-    return h ^ h >> 33;
-}
+/* Multiplication by the golden ratio's odd number (Knuth's multiplicative hashing): a bijection of 64 bits whose upper
+ * ones spread the low entropy of addresses. */
+static uint64_t mix(const void *key) { return (uintptr_t)key * (uint64_t)0x9e3779b97f4a7c15u; }
+
+/* The four bits at a level of the trie, the uppermost first. */
+static unsigned digit(uint64_t h, unsigned level) { return h >> (60 - level * BITS) & (WIDTH - 1); }
+
+/* Where four bits of the mix from shift + 2 on stand in the index. */
+static unsigned place(uint64_t h, unsigned shift) { return h >> shift & 60; }
 
 static bool is_pair(const void *c) { return ((uintptr_t)c & 1) != 0; }
 static const struct pair *pair_of(const void *c) { return (const struct pair *)((uintptr_t)c - 1); }
 static const void *child_of(const struct pair *p) { return (const void *)((uintptr_t)p + 1); }
+
+static const struct pair none;          /* where no key leads; no key is NULL */
 
 static bool array_has(const struct table *t, const void *key)
 {
@@ -49,7 +57,7 @@ static struct trie *trie_copy(struct table *t, const struct trie *from)
 {
     struct trie *n = (struct trie *)alloc_get(sizeof *n);
     if (!n) return NULL;
-    if (from) *n = *from;
+    for (unsigned i = 0; i < WIDTH; i++) n->child[i] = from ? from->child[i] : child_of(&none);
     n->next = t->path;
     t->path = n;
     return n;
@@ -61,18 +69,36 @@ static bool trie_add(struct table *t, struct trie *root, const struct pair *p)
     struct trie *n = root;
     uint64_t h = mix(p->key);
     for (unsigned level = 0;; level++) {
-        const void **c = &n->child[h >> level * BITS & (WIDTH - 1)];
-        if (!*c || (is_pair(*c) && pair_of(*c)->key == p->key)) {
+        const void **c = &n->child[digit(h, level)];
+        if (*c == child_of(&none) || (is_pair(*c) && pair_of(*c)->key == p->key)) {
             *c = child_of(p);
             return true;
         }
         const struct pair *other = is_pair(*c) ? pair_of(*c) : NULL;
         struct trie *down = trie_copy(t, other ? NULL : (const struct trie *)*c);
         if (!down) return false;
-        if (other) down->child[mix(other->key) >> (level + 1) * BITS & (WIDTH - 1)] = *c;
+        if (other) down->child[digit(mix(other->key), level + 1)] = *c;
         *c = down;
         n = down;
     }
+}
+
+/* Finds four bits of the mix by which the pairs differ. Without such the search goes by one pair after the other. */
+static void array_index(struct table *t, unsigned shift)
+{
+    for (unsigned tries = 0; tries < INDEX_NONE; tries++, shift = (shift + 1) % INDEX_NONE) {
+        uint64_t taken = 0;
+        unsigned i = 0;
+        for (t->at = 0; i < t->count; i++) {
+            unsigned p = place(mix(t->pair[i].key), shift);
+            if (taken >> p & 1) break;
+            taken |= (uint64_t)1 << p;
+            t->at |= (uint64_t)i << p;
+        }
+        t->shift = shift;
+        if (i == t->count) return;
+    }
+    t->shift = INDEX_NONE;
 }
 
 bool table_make(struct table *t, const struct table *base, const void *key, void *value)
@@ -87,6 +113,7 @@ bool table_make(struct table *t, const struct table *base, const void *key, void
         t->pair[n++] = t->own;
         for (unsigned i = 0; base && i < base->count; i++)
             if (base->pair[i].key != key) t->pair[n++] = base->pair[i];
+        array_index(t, base && base->shift != INDEX_NONE ? base->shift : 0);
         return true;
     }
     struct trie *root = trie_copy(t, base->root);
@@ -110,12 +137,20 @@ void table_drop(struct table *t)
 void *table_get(const struct table *t, const void *key)
 {
     if (!t) return NULL;
+    uint64_t h = mix(key);
     if (!t->root) {
-        for (unsigned i = 0; i < t->count; i++)
-            if (t->pair[i].key == key) return t->pair[i].value;
-        return NULL;
+        const struct pair *p = t->pair, *end = p + t->count;
+        if (likely(t->shift != INDEX_NONE)) {
+            p += t->at >> place(h, t->shift) & (WIDTH - 1);
+            return p->key == key ? p->value : NULL;
+        }
+        while (p < end && p->key != key) p++;
+        return p < end ? p->value : NULL;
     }
     const void *c = t->root;
-    for (uint64_t h = mix(key); c && !is_pair(c); h >>= BITS) c = ((const struct trie *)c)->child[h & (WIDTH - 1)];
-    return c && pair_of(c)->key == key ? pair_of(c)->value : NULL;
+    do {
+        c = ((const struct trie *)c)->child[digit(h, 0)];
+        h <<= BITS;
+    } while (!is_pair(c));
+    return pair_of(c)->key == key ? pair_of(c)->value : NULL;
 }
