@@ -12,6 +12,7 @@ enum { CACHE_LINE = 64 };
 
 #define likely(x)   __builtin_expect(!!(x), 1)
 #define unlikely(x) __builtin_expect(!!(x), 0)
+#define prefetch(p) __builtin_prefetch((const void *)(p), 1)
 
 /* A build with CCTX_CHECK=1 looks for misuse and aborts with one line; otherwise it costs nothing. */
 #ifndef CCTX_CHECK

@@ -20,14 +20,12 @@ const cctx_cause_t *cancel_cause(struct cctx *n)
 
 #ifdef SYNC_SMALL
 enum { VISITS = 3, BATCH = 1, STACK = 2 };
-#define prefetch(p) ((void)(p))
 #else
 enum {
     VISITS = 256,               /* slots per section: a walker that is preempted in one stalls reclamation */
     BATCH = 32,                 /* pins taken per section */
     STACK = 16                  /* merged nodes entered by their legs; deeper, it grows by the allocator */
 };
-#define prefetch(p) __builtin_prefetch((const void *)(p), 1)
 #endif
 
 struct entry {

@@ -64,8 +64,8 @@ void timer_disarm(sync_ptr *slot);
 size_t timer_work(struct timer *t, struct thread *self, int64_t now);
 /* When to work next, for a role that does not sleep in timer_sleep. */
 int64_t timer_next(struct timer *t);
-/* Parks until there may be work. */
-void timer_sleep(struct timer *t, int64_t now);
+/* Parks until there may be work, and until `least` unless the bell rings. */
+void timer_sleep(struct timer *t, int64_t now, int64_t least);
 /* In the child of a fork, where the role's thread is gone. */
 void timer_forked(struct timer *t);
 

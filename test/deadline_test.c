@@ -5,6 +5,8 @@
 #include "clock.h"
 #include "deadline.h"
 
+#include <sys/resource.h>
+
 static const cctx_key_t key = {"key", NULL};
 #define HOUR CCTX_S(3600)
 
@@ -129,6 +131,34 @@ static void nothing_is_seen_done_before_its_deadline(void **state)
     watchdog(0);
 }
 
+static long sleeps(void)
+{
+    struct rusage used;
+    getrusage(RUSAGE_SELF, &used);
+    return used.ru_nvcsw;
+}
+
+/* Four thousand deadlines in a tenth of a second do not wake the timer thread one by one: it sleeps for a burst of
+ * them as they come, then for 2 ms at least. This thread does not sleep, and rings once. */
+static void deadlines_that_crowd_are_fired_together(void **state)
+{
+    (void)state;
+    enum { N = 4000 };
+    static cctx_t *n[N];
+    watchdog(100);
+    int64_t began = clock_now(), first = began + CCTX_MS(100);
+    for (int i = 0; i < N; i++) assert_non_null(n[i] = cctx_with_deadline(cctx_background(), first + i * CCTX_US(25)));
+    long before = sleeps();
+    while (!cctx_is_done(n[N - 1])) {}
+    assert_in_range(sleeps() - before, 1, 64 + (clock_now() - began) / CCTX_MS(2) + 16);
+    for (int i = 0; i < N; i++) {
+        cctx_wait(n[i]);
+        assert_int_equal(cctx_err(n[i]), ETIMEDOUT);
+        cctx_unref(n[i]);
+    }
+    watchdog(0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -138,6 +168,7 @@ int main(void)
         cmocka_unit_test(a_waiter_fires_the_deadline_of_its_origin),
         cmocka_unit_test(a_waiter_on_a_merge_fires_the_parent_whose_deadline_it_is),
         cmocka_unit_test(nothing_is_seen_done_before_its_deadline),
+        cmocka_unit_test(deadlines_that_crowd_are_fired_together),
     };
     return cmocka_run_group_tests_name("deadline", tests, NULL, NULL);
 }

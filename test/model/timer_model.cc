@@ -214,7 +214,7 @@ TIMERS(ring, 2, 4)
     void thread(unsigned i)
     {
         if (i == 0) { arm(0, NOW + 50); return; }
-        while (timer_next(&timer) > NOW + 50) timer_sleep(&timer, NOW);
+        while (timer_next(&timer) > NOW + 50) timer_sleep(&timer, NOW, INT64_MIN);
     }
     void after() { bell = sync_load_relaxed(&timer.bell, stat); till = timer_next(&timer); timers::after(); }
 } ring;
