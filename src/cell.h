@@ -20,7 +20,7 @@ enum { CELL_END = 4, MAGAZINE_SIZE = 4 };
 #else
 enum {
     CELL_END = 63,              /* cell 0 is the page's header; what would be cell 63 is not whole */
-    MAGAZINE_SIZE = 64          /* with CELL_PAGE the constant per thread: 256 KiB, were each in a page of its own */
+    MAGAZINE_SIZE = 256         /* with CELL_PAGE the constant per thread: 1 MiB, were each in a page of its own */
 };
 #endif
 enum {

@@ -45,7 +45,7 @@ enum { RESERVE = 1 };
 enum { RESERVE = 8 };           /* records for calls that can get none of their own */
 #endif
 enum {
-    POLL_EVERY_MANY = 512,      /* in place of EPOCH_HEAVY with more than MANY records: a poll reads them all */
+    POLL_EVERY_MANY = 8 * EPOCH_HEAVY,  /* in place of EPOCH_HEAVY with more than MANY records: a poll reads them all */
     MANY = 256,
     BATCHES = 4                 /* a grace period takes three polls where nobody is in a section */
 };

@@ -65,7 +65,7 @@ void epoch_leave(struct thread *t);
 #ifdef SYNC_SMALL
 enum { EPOCH_HEAVY = 3 };
 #else
-enum { EPOCH_HEAVY = 32 };      /* half a magazine: what a poll brings back finds room there */
+enum { EPOCH_HEAVY = 128 };     /* half a magazine: what a poll brings back finds room there */
 #endif
 void epoch_retire(struct thread *t, struct epoch_link *link, void (*reclaim)(struct epoch_link *link), unsigned weight);
 

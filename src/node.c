@@ -68,26 +68,17 @@ static inline struct family *family_enter(struct thread *t, struct cctx *p)
     return likely(f && !(f & FAMILY_TIMER)) ? (struct family *)f : family_make(t, p, f);
 }
 
-/* The roster in word, made on first use; for a crowd its wider successor. */
-static struct roster *roster_make(sync_ptr *word, bool crowd)
+/* Makes the first roster in word, or for a crowd a wide one in place of r. Out of line: with it the registers that it
+ * needs. */
+static __attribute__((noinline)) struct roster *roster_make(sync_ptr *word, struct roster *r, bool crowd)
 {
-    uintptr_t first = sync_load_acq(word, chunk);
-    struct roster *made;
-    if (!first) {
-        made = roster_new(1, NULL, NULL, NULL);
-        if (!made) return NULL;
-        if (sync_cas_hs(word, &first, (uintptr_t)made, attach, a, chunk, chunk)) return made;
-        roster_free(made);
-    }
-    struct roster *r = (struct roster *)first;
-    uintptr_t wider = sync_load_acq(&r->wider, chunk);
-    if (wider) return (struct roster *)wider;
-    if (likely(!crowd)) return r;
-    made = roster_new(roster_width(), NULL, NULL, r);
-    if (!made) return r;
-    if (sync_cas_hs(&r->wider, &wider, (uintptr_t)made, attach, a, chunk, chunk)) return made;
+    uintptr_t first = (uintptr_t)r;
+    struct roster *made = roster_new(crowd ? roster_width() : 1, NULL, NULL, r);
+    if (!made) return r;                /* the narrow one serves, too */
+    if (sync_cas_hs(word, &first, (uintptr_t)made, attach, a, chunk, chunk)) return made;
+    sync_set(made->narrower, (struct roster *)NULL);
     roster_free(made);
-    return (struct roster *)wider;
+    return (struct roster *)first;
 }
 
 /* Do many threads fill the slots of f? Threads that take turns lose few races and yet write one line by turns, so it is
@@ -101,13 +92,14 @@ static bool family_crowd(struct family *f, unsigned ordinal)
     return false;
 }
 
-/* Fills a slot of the roster. Out of line: with it the registers that it needs. */
-static __attribute__((noinline)) sync_ptr *roster_fill(struct thread *t, sync_ptr *roster, bool crowd, uintptr_t word,
-                                                       sync_plain(sync_ptr *) *place)
+/* Fills a slot of the roster in `roster`, made on first use; for a crowd a wide one. */
+static inline sync_ptr *roster_fill(struct thread *t, sync_ptr *roster, bool crowd, uintptr_t word,
+                                    sync_plain(sync_ptr *) *place)
 {
     unsigned misses = 0;
-    struct roster *r = roster_make(roster, crowd);
-    sync_ptr *x = r ? roster_add(r, t->ordinal, word, place, &misses) : NULL;
+    struct roster *r = (struct roster *)sync_load_acq(roster, chunk);
+    if (unlikely(!r || (crowd && sync_get(r->stripes) == 1))) r = roster_make(roster, r, crowd);
+    sync_ptr *x = likely(r != NULL) ? roster_add(r, t->ordinal, word, place, &misses) : NULL;
     if (unlikely(misses > 0 && crowd)) t->ordinal++;    /* another thread takes from the same stripe: move on */
     return x;
 }
@@ -345,28 +337,29 @@ static void node_bury(struct thread *t, struct graves *g)
     }
 }
 
-/* The common death, all at once: the last handle of a leaf goes that nobody could pin, that has nothing to be freed with
- * it, and that is in a slot of its own parent or below a root. False: it is another death, or none. */
+/* The common death, all at once: the last handle of a leaf goes that nobody could pin but the timer, that has nothing to be
+ * freed with it, and that is in a slot of its own parent or below a root. False: it is another death, or none. */
 static inline bool node_drop_leaf(struct thread *t, struct cctx *n)
 {
-    if (sync_load_acq(&n->refs, last_ref) != 1) return false;
-    uint32_t state = sync_load_relaxed(&n->state, owned);
-    if ((state & ~LEAF_MAY) != LEAF_MUST || sync_load_relaxed(&n->family, owned) != 0) return false;
+    uint32_t last = sync_load_acq(&n->refs, last_ref);
+    if (last != 1 || (sync_load_relaxed(&n->state, owned) & ~LEAF_MAY) != LEAF_MUST) return false;
     if ((sync_load_relaxed(&n->cause, owned) & CAUSE_TAG) == CAUSE_OWNED) return false;
     struct cctx *parent = sync_get(n->parent);
     sync_ptr *slot = sync_get(n->slot);
-    if (!slot) {
-        if (!node_is_root(parent)) return false;
-        node_mark_freed(n);
-        node_reclaim_leaf(link_of(n));
-        return true;
+    if (slot ? node_owner(parent) != parent : !node_is_root(parent)) return false;
+    uintptr_t timer = sync_load_relaxed(&n->family, owned);
+    if (timer) {                        /* not INNER: it is the slot of its timer */
+        if (!sync_cas_acqrel(&n->refs, &last, 0u, none, last_ref)) return false;
+        timer_disarm((sync_ptr *)(timer & ~(uintptr_t)FAMILY_TIMER));
     }
-    if (node_owner(parent) != parent) return false;
     node_mark_freed(n);
-    node_vacate(parent, slot);
-    uintptr_t w = sync_swap_acqrel(slot, (uintptr_t)0, empty, none);        /* the last touch of parent */
-    if (unlikely(w & SLOT_TAG)) node_unref(t, parent);
-    epoch_retire(t, link_of(n), node_reclaim_leaf, 1);
+    if (slot) {
+        node_vacate(parent, slot);
+        uintptr_t w = sync_swap_acqrel(slot, (uintptr_t)0, empty, none);    /* the last touch of parent */
+        if (unlikely(w & SLOT_TAG)) node_unref(t, parent);
+    }
+    if (slot || timer) epoch_retire(t, link_of(n), node_reclaim_leaf, 1);
+    else node_reclaim_leaf(link_of(n));
     return true;
 }
 

@@ -50,7 +50,7 @@ struct roster *roster_new(unsigned stripes, bool (*enter)(void *, struct chunk *
 void roster_free(struct roster *r)
 {
     while (r) {
-        struct roster *wider = (struct roster *)sync_load_relaxed(&r->wider, unpublished);
+        struct roster *narrower = sync_get(r->narrower);
         for (unsigned i = 0; i < sync_get(r->stripes); i++) {
             struct chunk *k = (struct chunk *)sync_load_relaxed(&r->stripe[i].head, unpublished);
             while (k) {
@@ -60,14 +60,8 @@ void roster_free(struct roster *r)
             }
         }
         roster_dealloc(r);
-        r = wider;
+        r = narrower;
     }
-}
-
-struct roster *roster_widest(struct roster *r)
-{
-    for (struct roster *w; (w = (struct roster *)sync_load_acq(&r->wider, chunk)) != NULL;) r = w;
-    return r;
 }
 
 /* The bits of the slots that are empty just now. */
@@ -88,12 +82,8 @@ static sync_ptr *chunk_add(struct chunk *k, uintptr_t word, sync_plain(sync_ptr 
             if (looked || !(hint = chunk_look(k))) return NULL;
             looked = true;
         }
-        sync_ptr *x = &k->slot[__builtin_ctzll(hint)];
-        uintptr_t none = 0;
-        sync_store_relaxed(&k->free, hint & (hint - 1), hint);
-        sync_set(*place, x);
-        if (likely(sync_cas_hs2(x, &none, word, attach, arm, a, slot, empty))) return x;
-        ++*misses;
+        sync_ptr *x = chunk_take(k, hint, word, place, misses);
+        if (x) return x;
     }
 }
 
@@ -184,8 +174,8 @@ static struct chunk *roster_hole(struct roster *widest, struct stripe *own)
     return NULL;
 }
 
-sync_ptr *roster_add(struct roster *r, unsigned ordinal, uintptr_t word, sync_plain(sync_ptr *) *place,
-                     unsigned *misses)
+sync_ptr *roster_add_slow(struct roster *r, unsigned ordinal, uintptr_t word, sync_plain(sync_ptr *) *place,
+                          unsigned *misses)
 {
     struct stripe *s = &r->stripe[ordinal & (sync_get(r->stripes) - 1)];
     struct chunk *k, *next;
@@ -209,10 +199,10 @@ void roster_vacate(sync_ptr *slot)
     chunk_leave(k, CHUNK_FULL);
 }
 
-/* The first slot of the stripes from i on, or of the rosters that follow. */
+/* The first slot of the stripes from i on, or of the rosters before. */
 static sync_ptr *roster_from(struct roster *r, unsigned i)
 {
-    for (; r; i = 0, r = (struct roster *)sync_load_hs(&r->wider, attach, b, chunk))
+    for (; r; i = 0, r = sync_get(r->narrower))
         for (; i < sync_get(r->stripes); i++) {
             struct chunk *k = (struct chunk *)sync_load_hs(&r->stripe[i].head, attach, b, chunk);
             if (k) return &k->slot[0];

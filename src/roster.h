@@ -3,8 +3,8 @@
  *
  * A slot is one word: 0, or an occupant with tags in its low bits. One compare-and-swap fills it and one
  * exchange empties it; the slot is the truth and everything else here is a hint where an empty one may be. Slots
- * stand in chunks, chunks hang in push-only lists, one list a stripe; a roster that several threads fill at once is
- * followed by a wider one with a stripe for each. Nothing moves, and all goes with the roster.
+ * stand in chunks, chunks hang in push-only lists, one list a stripe; a roster that several threads fill at once gets a
+ * wider one with a stripe for each in front of it. Nothing moves, and all goes with the roster.
  *
  *   R1  A slot holds 0 or one occupant, and its address does not change while it does.
  *   R2  Whoever walks sees each occupant that was there from before the walk until after.
@@ -56,7 +56,6 @@ struct stripe {                 /* a line of its own */
 } __attribute__((aligned(64)));
 
 struct roster {
-    sync_ptr wider;             /* 0, or the roster that new occupants go to. Set once */
     sync_plain(unsigned) stripes;       /* a power of two */
     sync_plain(struct roster *) narrower;       /* the one before: its holes are filled first. Constant */
     /* Called on a new chunk before it is pushed; false refuses it. NULL: nothing to do. */
@@ -70,21 +69,40 @@ struct roster {
 };
 
 struct roster *roster_new(unsigned stripes, bool (*enter)(void *, struct chunk *), void *arg, struct roster *narrower);
-/* Frees r, those that follow it, and their chunks. The caller is the last. */
+/* Frees r, those before it, and their chunks. The caller is the last. */
 void roster_free(struct roster *r);
 /* How many stripes suit this machine: a power of two, at least 2. */
 unsigned roster_width(void);
 
+/* Fills the first slot of hint, which are some of k's; NULL if another thread was faster. */
+static inline sync_ptr *chunk_take(struct chunk *k, uint64_t hint, uintptr_t word, sync_plain(sync_ptr *) *place,
+                                   unsigned *misses)
+{
+    sync_ptr *x = &k->slot[__builtin_ctzll(hint)];
+    uintptr_t none = 0;
+    sync_store_relaxed(&k->free, hint & (hint - 1), hint);
+    sync_set(*place, x);
+    if (likely(sync_cas_hs2(x, &none, word, attach, arm, a, slot, empty))) return x;
+    ++*misses;
+    return NULL;
+}
+
+sync_ptr *roster_add_slow(struct roster *r, unsigned ordinal, uintptr_t word, sync_plain(sync_ptr *) *place,
+                          unsigned *misses);
 /* Fills a slot with word. *place is set to the slot before it is published. Each lost race adds one to *misses.
  * NULL without memory: nothing has changed. */
-sync_ptr *roster_add(struct roster *r, unsigned ordinal, uintptr_t word, sync_plain(sync_ptr *) *place,
-                     unsigned *misses);
-/* Follows wider to the last roster. */
-struct roster *roster_widest(struct roster *r);
+static inline sync_ptr *roster_add(struct roster *r, unsigned ordinal, uintptr_t word, sync_plain(sync_ptr *) *place,
+                                   unsigned *misses)
+{
+    struct chunk *k = (struct chunk *)sync_load_acq(&r->stripe[ordinal & (sync_get(r->stripes) - 1)].live, chunk);
+    uint64_t hint = likely(k != NULL) ? sync_load_relaxed(&k->free, hint) : 0;
+    sync_ptr *x = likely(hint != 0) ? chunk_take(k, hint, word, place, misses) : NULL;
+    return likely(x != NULL) ? x : roster_add_slow(r, ordinal, word, place, misses);
+}
 /* Tells that a slot of a chunk is about to be emptied. The last touch of the chunk is the caller's own exchange. */
 void roster_vacate(sync_ptr *slot);
 
-/* The slots in their order: the first of r, the one after slot; NULL at the end of the widest. */
+/* The slots in their order: the first of r, the one after slot; NULL at the end of the narrowest. */
 sync_ptr *roster_first(struct roster *r);
 sync_ptr *roster_next(sync_ptr *slot);
 

@@ -49,7 +49,7 @@
  * family    the CAS that gives a node its family -> walk, attach, stop
  *           carries    the zeroed slots
  *           if weaker  slots are read before they were zeroed
- * chunk     the CAS that pushes a chunk or a wider roster -> walk, attach
+ * chunk     the CAS that pushes a chunk or a roster -> walk, attach
  *           carries    the zeroed slots, the chunk's stripe
  *           if weaker  as family
  * hook_run  the state's change to RUNNING -> the load of a stop_wait; a claim's end -> who looks for it after a fork
@@ -86,7 +86,7 @@
 /* Handshakes: two sides, each puts one thing and then gets the other's; seq_cst on all four, so that not both
  * get the old value.
  *
- * attach    A put  the CAS that fills a slot (and before it family, chunk, wider: each a put)
+ * attach    A put  the CAS that fills a slot (and before it family, chunk, roster: each a put)
  *           A get  the owner's state
  *           B put  the flip of the owner's state
  *           B get  family, roster, chunks, slots

@@ -79,7 +79,7 @@ TREE(chunk_next_cancel, 2, 2)
     }
 } chunk_next_cancel;
 
-// A wider roster against the walk; one child is in the narrow one.
+// A wide roster against the walk; one child is in the narrow one.
 TREE(widen_cancel, 2, 2)
     cctx_t *more[3];
     void before()
@@ -97,7 +97,7 @@ TREE(widen_cancel, 2, 2)
     }
 } widen_cancel;
 
-// Two threads widen at once, or one uses what the other has made; who asks for the widest has it whole.
+// Two threads widen at once, or one uses what the other has made; who asks for the roster has it whole.
 TREE(widen_widen, 3, 1)
     cctx_t *more[3];
     void before()
@@ -108,8 +108,8 @@ TREE(widen_widen, 3, 1)
     }
     void thread(unsigned i)
     {
-        struct roster *r = (struct roster *)sync_load_relaxed(&node_family(root)->roster, owned);
-        if (i == 2) RL_ASSERT(sync_get(roster_widest(r)->stripes) > 0);
+        struct roster *r = (struct roster *)sync_load_acq(&node_family(root)->roster, chunk);
+        if (i == 2) RL_ASSERT(sync_get(r->stripes) > 0);
         else (i ? kid : other) = cctx_with_cancel(root);
     }
     void after()
@@ -185,7 +185,7 @@ struct elsewhere : tree {
         before_kid();
         sync_init(&node_family(root)->turns, (uint32_t)FAMILY_CROWD);
         for (int i = 0; i < 2; i++) model_threads[i].ordinal = 1;
-        for (int i = 0; i < 8; i++) more[i] = i < 3 ? cctx_with_cancel(root) : NULL;
+        for (int i = 0; i < 8; i++) more[i] = i < 2 ? cctx_with_cancel(root) : NULL;
         model_threads[0].ordinal = 0;
     }
     void thread(unsigned i)

@@ -774,6 +774,8 @@ static void deadlines_come_among_others(void **state)
         {"a deadline, a cancel", 0, plant_one_due, fire_d, cancel_d, check_fired_or_canceled, NULL},
         {"a cancel, a deadline", 0, plant_one_due, cancel_d, fire_d, check_fired_or_canceled, NULL},
         {"a deadline, its context goes", 0, plant_one_due, work, drop_d, drop_all, NULL},
+        {"a context goes, its deadline", 0, plant_one_due, drop_d, work, drop_all, NULL},
+        {"a context goes, its deadline stays", 0, plant_one_due, drop_d, work, drop_all, rival_pauses},
     };
     SWEEP(scenes);
 }
