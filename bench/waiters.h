@@ -31,13 +31,24 @@ template <class T> struct looked_at : T {
 
 // ---- one waiter
 
+// Lines of their own, and the lines beside them, which processors fetch as well: what two threads share shall be the
+// event's own affair.
+template <class T> struct alignas(128) apart {
+    T value{};
+};
+
 // Times from just before fire() to the waiter running, in ns. A waiter that shall sleep gets 200 us to do so.
 template <class Event> std::vector<double> one_waiter(int rounds, bool asleep)
 {
     std::vector<double> late;
-    Event *event = nullptr;
-    int round = 0, ready = 0, ran = 0;
-    int64_t seen = 0;
+    struct {
+        apart<Event *> event;
+        apart<int> round, ready, ran;
+        apart<int64_t> seen;
+    } shared;
+    auto &event = shared.event.value;
+    int &round = shared.round.value, &ready = shared.ready.value, &ran = shared.ran.value;
+    int64_t &seen = shared.seen.value;
     pinned here(0);
     std::thread waiter([&] {
         pinned there(1);
@@ -52,7 +63,8 @@ template <class Event> std::vector<double> one_waiter(int rounds, bool asleep)
         }
     });
     for (int r = 1; r <= rounds; r++) {
-        Event e;
+        apart<Event> own;
+        Event &e = own.value;
         event = &e;
         store(&round, r);
         while (load(&ready) < r)
