@@ -235,43 +235,32 @@ int cctx_after_func(const cctx_t *ctx, cctx_callback_t *storage, void (*fn)(void
     return slot ? 0 : ENOMEM;
 }
 
-/* In the child of a fork a stop that the parent was in the middle of is nobody's. */
-static bool callback_stoppable(uint32_t s)
-{
-    return s == CALLBACK_REGISTERED ||
-           ((s & (CALLBACK_REGISTERED | CALLBACK_STOPPING)) == (CALLBACK_REGISTERED | CALLBACK_STOPPING) &&
-            s >> CALLBACK_STAMP != thread_generation() << CALLBACK_STAMP >> CALLBACK_STAMP);
-}
-
 bool cctx_stop(cctx_callback_t *storage)
 {
     struct callback *cb = callback_in(storage);
     if (!cb) return false;
     uint32_t s = sync_load_relaxed(&cb->state, cas_seed);
-    if (!callback_stoppable(s)) return false;
+    if (!(s & CALLBACK_REGISTERED)) return false;
     struct thread *t = thread_begin();
     struct cctx *node = sync_get(cb->node), *via = sync_get(cb->via);
     sync_ptr *slot = sync_get(cb->slot);
-    /* Without a slot this decides and is the last touch. With one, a second stop keeps off the slot: the node may be
-     * gone as soon as that is empty. */
-    uint32_t next = slot ? CALLBACK_REGISTERED | CALLBACK_STOPPING | (s & CALLBACK_WAITED) |
-                               thread_generation() << CALLBACK_STAMP : CALLBACK_IDLE;
     uintptr_t w = 0;
-    bool won = false;
-    epoch_enter(t);                     /* K3 */
-    if (sync_cas_acqrel(&cb->state, &s, next, hook_end, none)) {
-        if (slot) node_vacate(node, slot);
-        won = !slot || callback_take(t, cb, slot, (uintptr_t)&stopped, &w);
-    }
-    epoch_leave(t);
-    if (won) {
-        if (slot) {
+    bool won;
+    if (slot) {
+        epoch_enter(t);                 /* K3 */
+        won = (sync_load_relaxed(&cb->state, alone) & CALLBACK_REGISTERED) &&
+              callback_take(t, cb, slot, (uintptr_t)&stopped, &w);
+        if (won) node_vacate(node, slot);
+        epoch_leave(t);
+        if (won) {
             callback_end(cb, CALLBACK_IDLE);
             thread_claim(t, NULL);
             w = sync_swap_acqrel(slot, (uintptr_t)0, empty, none);
         }
-        callback_settle(t, w, node, via);
+    } else {
+        won = sync_cas_acqrel(&cb->state, &s, (uint32_t)CALLBACK_IDLE, hook_end, none);
     }
+    if (won) callback_settle(t, w, node, via);
     thread_end(t);
     return won;
 }
@@ -290,9 +279,11 @@ static bool callback_lost(struct callback *cb)
     if (sync_load_relaxed(&cb->generation, hint) == thread_generation()) return false;
     struct thread *t = thread_begin();
     epoch_enter(t);                     /* K3 */
-    bool lost = (sync_load_relaxed(&cb->state, hint) & CALLBACK_REGISTERED) &&
-                callback_of(sync_load_acq(slot, empty)) != cb && !thread_claimed(cb) &&
-                (sync_load_relaxed(&cb->state, alone) & CALLBACK_REGISTERED);            /* K4 */
+    bool lost = (sync_load_relaxed(&cb->state, hint) & CALLBACK_REGISTERED) != 0;
+    if (lost) {                         /* K4. The slot is read to see what its last one had claimed before. */
+        (void)sync_load_acq(slot, empty);
+        lost = !thread_claimed(cb) && (sync_load_relaxed(&cb->state, alone) & CALLBACK_REGISTERED);
+    }
     epoch_leave(t);
     thread_end(t);
     return lost;

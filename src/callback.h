@@ -10,8 +10,8 @@
  *   K2  The library reads the storage only in its registrar, in the claimer after its compare-and-swap, and in
  *       callers of stop; and after FINISHED was exchanged in, or frame->gone was set, not at all.
  *   K3  The claimer keeps the node pinned until the state has left REGISTERED, so a stop that reads REGISTERED in
- *       a section may touch the slot in that section. A stop pins it as long by its mark in the slot: in the child of
- *       a fork it may be gone in the middle.
+ *       a section may touch the slot in that section. A stop that wins pins it as long by its mark in the slot, for the
+ *       sake of a second one.
  *   K4  Who empties a slot claims the callback from before that until its state tells (thread_claim). So in the
  *       child of a fork a registration whose slot was emptied and that nobody claims was taken by a thread that is
  *       gone: fn will not run. */
@@ -42,9 +42,7 @@ enum {
     CALLBACK_REGISTERED = 1,
     CALLBACK_RUNNING = 2,
     CALLBACK_FINISHED = 4,
-    CALLBACK_WAITED = 8,        /* somebody parks for FINISHED */
-    CALLBACK_STOPPING = 16,     /* one stop alone may touch the slot: it stays registered until that is decided */
-    CALLBACK_STAMP = 8          /* above: the generation of that stop. In the child of a fork it is gone */
+    CALLBACK_WAITED = 8         /* somebody parks for FINISHED */
 };
 
 /* Is there a callback slot in use, or was there? In a section or with a reference. */

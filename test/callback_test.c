@@ -227,30 +227,6 @@ static void the_storage_need_not_be_zeroed(void **state)
     }
 }
 
-/* As if a claim had come between the two steps of a stop, and had gone again: to a second stop it is the first
- * one's for ever. */
-static void stop_twice(void *arg)
-{
-    static cctx_callback_t cb;
-    cctx_t *ctx = arg;
-    CHECK(cctx_after_func(ctx, &cb, count_up, NULL) == 0);
-    sync_ptr *slot = inside(&cb)->slot;
-    uintptr_t word = sync_swap_acqrel(slot, (uintptr_t)0, empty, slot);
-    CHECK(!cctx_stop(&cb));
-    sync_swap_acqrel(slot, word, slot, slot);
-    CHECK(!cctx_stop(&cb));
-    CHECK(sync_load_acq(slot, slot) == word);
-}
-
-static void one_stop_alone_touches_the_slot_also_in_the_child_of_a_fork(void **state)
-{
-    (void)state;
-    cctx_t *ctx = top();
-    assert_int_equal(run_in_child(stop_twice, ctx), 0);
-    stop_twice(ctx);            /* from here on the registration keeps it */
-    cctx_unref(ctx);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -262,7 +238,6 @@ int main(void)
         cmocka_unit_test(a_stop_waits_for_a_running_callback_to_end),
         cmocka_unit_test(what_is_handed_over_runs_on_the_runner),
         cmocka_unit_test(the_storage_need_not_be_zeroed),
-        cmocka_unit_test(one_stop_alone_touches_the_slot_also_in_the_child_of_a_fork),
     };
     return cmocka_run_group_tests_name("callback", tests, NULL, NULL);
 }
