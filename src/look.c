@@ -4,6 +4,10 @@
 #include "clock.h"
 #include <errno.h>
 
+#ifndef SYNC_RELACY
+_Static_assert(ECANCELED < 256 && ETIMEDOUT < 256, "see cctx_err");
+#endif
+
 cctx_time_t cctx_now(void) { return clock_now(); }
 
 const cctx_cause_t *cctx_cause(const cctx_t *ctx)

@@ -142,11 +142,11 @@ static void the_worst_keys_part_within_sixteen_levels(void **state)
 static void keys_that_no_bits_tell_apart_are_found(void **state)
 {
     (void)state;
-    static const uint64_t h[] = {0, (uint64_t)1 << 63, 0x0123456789abcde0, 0x0123456789abcde1};
+    static const uint64_t h[] = {1, ((uint64_t)1 << 63) + 1, 0x0123456789abcde0, 0x0123456789abcde1};
     struct table *t[4];
     const void *key[4];
+    for (unsigned i = 0; i < 4; i++) key[i] = sizeof(void *) < sizeof(uint64_t) ? (const void *)&h[i] : key_of_mix(h[i]);
     for (unsigned i = 0; i < 4; i++) {
-        key[i] = sizeof(void *) < sizeof(uint64_t) ? (const void *)&h[i] : key_of_mix(h[i]);
         t[i] = table_new(i ? t[i - 1] : NULL, key[i], &key[i]);
         for (unsigned j = 0; j < 4; j++) assert_ptr_equal(table_get(t[i], key[j]), j <= i ? &key[j] : NULL);
     }
