@@ -92,14 +92,14 @@ static void walk_enter(struct walk *w, struct cctx *n, struct family *f)
 }
 
 /* Does the subtree of c, whose state word was old, need a visit? */
-static struct family *walk_descends(struct cctx *c, uint32_t old)
+static inline struct family *walk_descends(struct cctx *c, uint32_t old)
 {
     if (!(old & INNER)) return NULL;
     struct family *f = node_family(c);
     return f && sync_load_acq(&f->swept, swept) != node_mark() ? f : NULL;
 }
 
-static void walk_wakes(struct walk *w, struct cctx *c, uint32_t old)
+static inline void walk_wakes(struct walk *w, struct cctx *c, uint32_t old)
 {
     if (unlikely(done_sleepers(old)) && node_try_pin(c)) w->wake[w->wakes++] = c;
 }
@@ -132,14 +132,14 @@ static struct family *walk_leg(struct walk *w, struct cctx *n, struct leg *leg)
 }
 
 /* The end of the run of slots that x is in: the inline ones, or a chunk. */
-static sync_ptr *run_end(struct family *f, sync_ptr *x)
+static inline sync_ptr *run_end(struct family *f, sync_ptr *x)
 {
     return x == &f->kid[0] || x == &f->kid[1] ? &f->kid[2] : &chunk_of(x)->slot[CHUNK_SLOTS];
 }
 
 /* The walk goes between n and its parent: n's cause is the parent's, or is to be asked for. (A chain is not climbed
  * for each leg that hangs from it.) */
-static void walk_cause(struct walk *w, struct cctx *n)
+static inline void walk_cause(struct walk *w, struct cctx *n)
 {
     if (!(sync_load_relaxed(&n->state, owned) & INHERITED)) w->cause = NULL;
 }

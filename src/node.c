@@ -83,7 +83,7 @@ static __attribute__((noinline)) struct roster *roster_make(sync_ptr *word, stru
 
 /* Do many threads fill the slots of f? Threads that take turns lose few races and yet write one line by turns, so it is
  * the turns that are counted. A thread alone writes nothing here. */
-static bool family_crowd(struct family *f, unsigned ordinal)
+static inline bool family_crowd(struct family *f, unsigned ordinal)
 {
     uint32_t turns = sync_load_relaxed(&f->turns, hint), me = ordinal << 8;
     if ((turns & FAMILY_TURNS) >= FAMILY_CROWD) return true;
@@ -105,8 +105,9 @@ static inline sync_ptr *roster_fill(struct thread *t, sync_ptr *roster, bool cro
 }
 
 /* Fills one of the inline slots, or one of the roster's; a crowd leaves the inline ones, which are one line, alone. */
-static inline sync_ptr *slot_fill(struct thread *t, struct family *f, sync_ptr *slot, unsigned slots, sync_ptr *roster,
-                                  uintptr_t word, sync_plain(sync_ptr *) *place)
+static inline __attribute__((always_inline)) sync_ptr *
+slot_fill(struct thread *t, struct family *f, sync_ptr *slot, unsigned slots, sync_ptr *roster, uintptr_t word,
+          sync_plain(sync_ptr *) *place)
 {
     bool crowd = family_crowd(f, t->ordinal);
     for (unsigned i = 0; i < slots && !crowd; i++) {
