@@ -14,7 +14,6 @@ using namespace bench;
 namespace
 {
 
-const int64_t HOUR = CCTX_S(3600);
 
 // What f returns, computed in a forked child.
 template <class F> double in_child(F f)

@@ -40,12 +40,8 @@ enum { FLOOR_LIVES = 4 * LIVES };
 
 void floor_lives()
 {
-    for (int i = 0; i < FLOOR_LIVES; i++) {
-        void *p = std::malloc(128);
-        benchmark::DoNotOptimize(p);
-        forget();
-        std::free(p);
-    }
+    for (int i = 0; i < FLOOR_LIVES; i++)
+        block_life();
 }
 
 } // namespace

@@ -8,16 +8,14 @@
 //   depth     a lookup, SIZE contexts below the value        values    lookups of all of SIZE keys, shuffled
 //   waiters   from the cancel to the last of SIZE sleepers   children  a cancel of SIZE children, each
 //   levels    a cancel of a chain of SIZE, each              threads   million lives a second of SIZE threads
-#include "harness.h"
-
-#include <mutex>
+#include "context.h"
+#include "trees.h"
+#include "waiters.h"
 
 using namespace bench;
 
 namespace
 {
-
-const int64_t HOUR = CCTX_S(3600);
 
 // Nanoseconds per call of f: the median of many short batches, which a burst of other work does not move.
 template <class F> double ns_each(F f)
@@ -200,84 +198,17 @@ template <class Trial> double ns_of_each(long n, Trial trial)
 
 template <bool CHAIN> double cancel_of(long n)
 {
-    std::vector<cctx_t *> tree(static_cast<size_t>(n));
-    return ns_of_each(n, [&] {
-        cctx_t *root = need(cctx_with_cancel(cctx_background())), *above = root;
-        for (auto &c : tree) {
-            c = need(cctx_with_cancel(above));
-            if (CHAIN)
-                above = c;
-        }
-        int64_t t0 = now();
-        cctx_cancel(root);
-        int64_t t1 = now();
-        for (auto c = tree.rbegin(); c != tree.rend(); ++c) {
-            if (!cctx_is_done(*c))
-                broken("a cancel returned while a descendant is live");
-            cctx_unref(*c);
-        }
-        cctx_unref(root);
-        return t1 - t0;
-    });
+    std::vector<std::optional<context>> tree(static_cast<size_t>(n));
+    return ns_of_each(n, [&] { return CHAIN ? chain_once(tree) : fan_once(tree); });
 }
-
-// A compare-and-swap in each of n cells of the size of a context, by an array of pointers or by links.
-struct cell {
-    uint32_t word;
-    cell *next;
-    char rest[128 - 2 * sizeof(void *)];
-};
 
 template <bool CHAIN> double walk_of(long n)
 {
     std::vector<cell *> cells(static_cast<size_t>(n));
-    auto end = [](cell *c) {
-        uint32_t old = 0;
-        return __atomic_compare_exchange_n(&c->word, &old, 1u, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE);
-    };
-    return ns_of_each(n, [&] {
-        for (auto &c : cells)
-            c = new cell();
-        for (size_t i = 0; i + 1 < cells.size(); i++)
-            cells[i]->next = cells[i + 1];
-        long ended = 0;
-        int64_t t0 = now();
-        if (CHAIN)
-            for (cell *c = cells.front(); c != nullptr; c = c->next)
-                ended += end(c);
-        else
-            for (cell *c : cells)
-                ended += end(c);
-        int64_t t1 = now();
-        if (ended != n)
-            broken("a cell was done already");
-        for (auto c = cells.rbegin(); c != cells.rend(); ++c)
-            delete *c;
-        return t1 - t0;
-    });
+    return ns_of_each(n, [&] { return cells_once(cells, CHAIN ? end_by_links : end_by_array); });
 }
 
 // ---- waiters: from the cancel to the last of n threads that slept on the one context running
-
-struct context {
-    cctx_t *ctx = need(cctx_with_cancel(cctx_background()));
-    ~context() { cctx_unref(ctx); }
-    void fire() { cctx_cancel(ctx); }
-    void wait() { cctx_wait(ctx); }
-};
-struct bare {
-    alignas(64) uint32_t word = 0;
-    void fire()
-    {
-        store(&word, 1u);
-        futex_wake(&word);
-    }
-    void wait()
-    {
-        while (load(&word) == 0)
-            futex_wait(&word, 0);
-    }
-};
 
 // The canceler has one CPU and the waiters another, as a single waiter has. Those that ran are held until all
 // have: the exit of a thread costs more than its wake.
@@ -383,12 +314,7 @@ double one_parent(long n)
 
 double own_malloc(long n)
 {
-    return throughput(n, reps(1600000, 800000), [] {
-        void *p = std::malloc(128);
-        benchmark::DoNotOptimize(p);
-        forget();
-        std::free(p);
-    });
+    return throughput(n, reps(1600000, 800000), block_life);
 }
 
 } // namespace
@@ -414,8 +340,8 @@ void bench::register_all()
         grow("values", n, "floor", one_access);
     }
     for (long n = 1; n <= 1000; n *= 10) {
-        grow("waiters", n, "cctx", last_of<context>);
-        grow("waiters", n, "floor", last_of<bare>);
+        grow("waiters", n, "cctx", last_of<parked<context>>);
+        grow("waiters", n, "floor", last_of<bare_parked>);
     }
     const long cpus = long(allowed_cpus().size());
     std::vector<long> counts;

@@ -50,6 +50,8 @@
 namespace bench
 {
 
+const int64_t HOUR = INT64_C(3600000000000);
+
 inline int64_t now()
 {
     timespec t;
@@ -343,14 +345,67 @@ void register_all();
 
 // ---- floors that several programs compare with
 
+// The life of a block: what a library that keeps nothing for itself pays for memory alone.
+inline void block_life()
+{
+    void *p = std::malloc(128);
+    benchmark::DoNotOptimize(p);
+    forget();
+    std::free(p);
+}
 inline void floor_malloc(benchmark::State &state)
 {
-    for (auto _ : state) {
-        void *p = std::malloc(128);
-        benchmark::DoNotOptimize(p);
-        forget();
-        std::free(p);
-    }
+    for (auto _ : state)
+        block_life();
+}
+
+// A compare-and-swap in each of n cells of the size of a context.
+struct cell {
+    uint32_t word;
+    cell *next;
+    char rest[128 - 2 * sizeof(void *)];
+};
+static_assert(sizeof(cell) == 128, "the cells of the floor have the size of a context");
+
+inline bool end(cell *c)
+{
+    uint32_t old = 0;
+    return __atomic_compare_exchange_n(&c->word, &old, 1u, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE);
+}
+
+// Makes all of the cells, each with a link to the next, and frees them; the nanoseconds that body takes to end them.
+template <class Walk> int64_t cells_once(std::vector<cell *> &cells, Walk body)
+{
+    for (auto &c : cells)
+        c = new cell();
+    for (size_t i = 0; i + 1 < cells.size(); i++)
+        cells[i]->next = cells[i + 1];
+    int64_t t0 = now();
+    long ended = body(cells);
+    int64_t t1 = now();
+    if (ended != long(cells.size()))
+        broken("a cell was done already");
+    for (auto c = cells.rbegin(); c != cells.rend(); ++c)
+        delete *c;
+    return t1 - t0;
+}
+
+// Through an array of pointers, in the order of allocation.
+inline long end_by_array(const std::vector<cell *> &cells)
+{
+    long ended = 0;
+    for (cell *c : cells)
+        ended += end(c);
+    return ended;
+}
+
+// From cell to cell: where the next one is, only the present one knows.
+inline long end_by_links(const std::vector<cell *> &cells)
+{
+    long ended = 0;
+    for (cell *c = cells.front(); c != nullptr; c = c->next)
+        ended += end(c);
+    return ended;
 }
 
 } // namespace bench

@@ -5,7 +5,7 @@
  * Nothing here depends on the machine or on time: the clock is a counter, the library's own threads are not
  * started, the processors are always eight. So a count is the same in every run, and one that grows has
  * grown. */
-#include <cctx/cctx.h>
+#include "surroundings.h"
 
 #include <pthread.h>
 #include <stdio.h>
@@ -44,85 +44,21 @@ int clock_gettime(clockid_t clock, struct timespec *now)
 
 /* ---- the operations */
 
-/* In a library of its own, since the header's inline functions are counted too. */
-int look_err(const cctx_t *ctx);
-int look_is_done(const cctx_t *ctx);
-
-enum { SIBLINGS = 1000, ARMED = 100000, LEVELS = 1000, CALLBACKS = 1000, KEYS = 1000 };
+enum { LEVELS = 1000, CALLBACKS = 1000, KEYS = 1000 };
 enum { TIMES = 1000, WARM = 300 };
-static const int64_t HOUR = CCTX_S(3600);
-
-static cctx_t *ctx, *elsewhere, *many[ARMED];
 static const cctx_t *leaf;
 static cctx_key_t key[KEYS];
 static cctx_callback_t callback[CALLBACKS];
 
-static void broken(const char *what)
-{
-    fprintf(stderr, "instructions: %s\n", what);
-    exit(1);
-}
-static cctx_t *need(cctx_t *c)
-{
-    if (!c) broken("a derivation failed");
-    return c;
-}
-static const cctx_t *need_const(const cctx_t *c)
-{
-    if (!c) broken("a derivation failed");
-    return c;
-}
-
-static void life(cctx_t *c)
-{
-    cctx_cancel(need(c));
-    cctx_unref(c);
-}
-static void nothing(void *arg) { (void)arg; }
-
-static void make_parent(void) { ctx = need(cctx_with_cancel(cctx_background())); }
-static void make_timed(void) { ctx = need(cctx_with_timeout(cctx_background(), HOUR)); }
-static void make_ended(void)
-{
-    make_parent();
-    cctx_cancel(ctx);
-}
-static void make_siblings(void)
-{
-    make_parent();
-    for (int i = 0; i < SIBLINGS; i++) many[i] = need(cctx_with_cancel(ctx));
-}
-static void free_siblings(void)
-{
-    for (int i = 0; i < SIBLINGS; i++) cctx_close(many[i]);
-    cctx_close(ctx);
-}
-static void make_armed(void)
-{
-    uint64_t seed = 1;
-    make_parent();
-    elsewhere = need(cctx_with_cancel(cctx_background()));
-    for (int i = 0; i < ARMED; i++) {
-        seed = seed * 6364136223846793005u + 1442695040888963407u;
-        many[i] = need(cctx_with_timeout(elsewhere, HOUR + (int64_t)(seed >> 33) % HOUR));
-    }
-}
-static void free_armed(void)
-{
-    for (int i = 0; i < ARMED; i++) cctx_close(many[i]);
-    cctx_close(elsewhere);
-    cctx_close(ctx);
-}
-static void free_parent(void) { cctx_close(ctx); }
-
+static void make_timed(void) { parent = need(cctx_with_timeout(cctx_background(), HOUR)); }
 static void create_root(void) { life(cctx_with_cancel(cctx_background())); }
-static void create_child(void) { life(cctx_with_cancel(ctx)); }
-static void create_close(void) { cctx_close(need(cctx_with_cancel(ctx))); }
-static void create_timeout(void) { life(cctx_with_timeout(ctx, HOUR)); }
-static void create_value(void) { cctx_unref(need_const(cctx_with_value(ctx, &key[0], ctx))); }
+static void create_child(void) { life(cctx_with_cancel(parent)); }
+static void create_close(void) { cctx_close(need(cctx_with_cancel(parent))); }
+static void create_timeout(void) { life(cctx_with_timeout(parent, HOUR)); }
+static void create_value(void) { cctx_unref(need(cctx_with_value(parent, &key[0], parent))); }
 static void create_any(void)
 {
-    const cctx_t *parents[] = {ctx, elsewhere};
+    const cctx_t *parents[] = {parent, elsewhere};
     life(cctx_with_any(parents, 2));
 }
 static void make_two(void)
@@ -133,28 +69,28 @@ static void make_two(void)
 static void free_two(void)
 {
     cctx_close(elsewhere);
-    cctx_close(ctx);
+    free_parent();
 }
-static void ref_unref(void) { cctx_unref(cctx_ref(ctx)); }
-static void poll_err(void) { look_err(ctx); }
-static void poll_is_done(void) { look_is_done(ctx); }
+static void ref_unref(void) { cctx_unref(cctx_ref(parent)); }
+static void poll_err(void) { look_err(parent); }
+static void poll_is_done(void) { look_is_done(parent); }
 static void cause_done(void)
 {
-    if (!cctx_cause(ctx)) broken("no cause");
+    if (!cctx_cause(parent)) broken("no cause");
 }
 static void wait_done(void)
 {
-    if (cctx_wait(ctx) == 0) broken("a wait");
+    if (cctx_wait(parent) == 0) broken("a wait");
 }
 static void after_stop(void)
 {
-    if (cctx_after_func(ctx, &callback[0], nothing, NULL) != 0 || !cctx_stop(&callback[0])) broken("a stop");
+    if (cctx_after_func(parent, &callback[0], nothing, NULL) != 0 || !cctx_stop(&callback[0])) broken("a stop");
 }
 
 /* A value, and above it depth - 1 contexts that have none. */
 static void make_depth(int depth)
 {
-    leaf = need_const(cctx_with_value(cctx_background(), &key[0], &key[0]));
+    leaf = need(cctx_with_value(cctx_background(), &key[0], &key[0]));
     for (int i = 1; i < depth; i++) {
         const cctx_t *next = need(cctx_with_cancel(leaf));
         cctx_unref(leaf);
@@ -166,7 +102,7 @@ static void make_keys(int n)
 {
     leaf = cctx_background();
     for (int i = 0; i < n; i++) {
-        const cctx_t *next = need_const(cctx_with_value(leaf, &key[i], &key[i]));
+        const cctx_t *next = need(cctx_with_value(leaf, &key[i], &key[i]));
         cctx_unref(leaf);
         leaf = next;
     }
@@ -184,30 +120,25 @@ static void value(void)
 }
 
 /* The cancels that end many; the tree of each is made and freed uncounted. */
-static void make_fanout(void)
-{
-    make_parent();
-    for (int i = 0; i < SIBLINGS; i++) many[i] = need(cctx_with_cancel(ctx));
-}
 static void make_chain(void)
 {
     make_parent();
-    for (int i = 0; i < LEVELS; i++) many[i] = need(cctx_with_cancel(i ? many[i - 1] : ctx));
+    for (int i = 0; i < LEVELS; i++) many[i] = need(cctx_with_cancel(i ? many[i - 1] : parent));
 }
 static void free_tree(void)
 {
     for (int i = SIBLINGS; i-- > 0;) cctx_unref(many[i]);
-    cctx_unref(ctx);
+    cctx_unref(parent);
 }
 static void make_callbacks(void)
 {
     make_parent();
     for (int i = 0; i < CALLBACKS; i++)
-        if (cctx_after_func(ctx, &callback[i], nothing, NULL) != 0) broken("cctx_after_func");
+        if (cctx_after_func(parent, &callback[i], nothing, NULL) != 0) broken("cctx_after_func");
 }
 static void cancel(void)
 {
-    if (!cctx_cancel(ctx)) broken("a cancel lost");
+    if (!cctx_cancel(parent)) broken("a cancel lost");
 }
 
 static const struct row {
@@ -238,7 +169,7 @@ static const struct row {
     {"value_keys_64", make_keys_64, value, free_leaf, 0},
     {"value_keys_1000", make_keys_1000, value, free_leaf, 0},
     {"after_stop", make_parent, after_stop, free_parent, 0},
-    {"fanout_1000", make_fanout, cancel, free_tree, SIBLINGS},
+    {"fanout_1000", make_siblings, cancel, free_tree, SIBLINGS},
     {"chain_1000", make_chain, cancel, free_tree, LEVELS},
     {"callbacks", make_callbacks, cancel, free_parent, CALLBACKS},
 };

@@ -8,7 +8,7 @@
  * such write takes the line away from the other processor. What is not seen is ConcurrencyKit's own code:
  * it writes the thread's own record; in each poll, which is counted by itself, it reads all records and
  * writes at most one word that all share. */
-#include <cctx/cctx.h>
+#include "surroundings.h"
 
 #include <pthread.h>
 #include <semaphore.h>
@@ -135,66 +135,12 @@ bool __wrap_ck_epoch_poll_deferred(void *record, void *ripe)
 
 /* ---- the operations: me is 0 or 1 */
 
-/* Compiled like the library, since the header's inline functions are looked at too. */
-int look_err(const cctx_t *ctx);
-
-enum { SIBLINGS = 1000, ARMED = 100000 };
-static const int64_t HOUR = CCTX_S(3600);
 static const cctx_key_t key = {"key", NULL};
-static cctx_t *parent, *elsewhere, *many[ARMED], *child[2][SIBLINGS];
+static cctx_t *child[2][SIBLINGS];
 static cctx_callback_t callback[2] __attribute__((aligned(64)));
 
 static bool warm;               /* what is done from now on is written down */
 static void recording(int me, bool on) { mine = on && warm ? &journal[me] : NULL; }
-
-static cctx_t *need(const cctx_t *c)
-{
-    if (!c) {
-        fputs("lines: a derivation failed\n", stderr);
-        exit(1);
-    }
-    return (cctx_t *)(uintptr_t)c;
-}
-static void life(const cctx_t *c)
-{
-    cctx_cancel(need(c));
-    cctx_unref(c);
-}
-static void nothing(void *arg) { (void)arg; }
-
-static void make_parent(void) { parent = need(cctx_with_cancel(cctx_background())); }
-static void make_ended(void)
-{
-    make_parent();
-    cctx_cancel(parent);
-}
-static void make_siblings(void)
-{
-    make_parent();
-    for (int i = 0; i < SIBLINGS; i++) many[i] = need(cctx_with_cancel(parent));
-}
-static void make_armed(void)
-{
-    uint64_t seed = 1;
-    make_parent();
-    elsewhere = need(cctx_with_cancel(cctx_background()));
-    for (int i = 0; i < ARMED; i++) {
-        seed = seed * 6364136223846793005u + 1442695040888963407u;
-        many[i] = need(cctx_with_timeout(elsewhere, HOUR + (int64_t)(seed >> 33) % HOUR));
-    }
-}
-static void free_parent(void) { cctx_close(parent); }
-static void free_siblings(void)
-{
-    for (int i = 0; i < SIBLINGS; i++) cctx_close(many[i]);
-    free_parent();
-}
-static void free_armed(void)
-{
-    for (int i = 0; i < ARMED; i++) cctx_close(many[i]);
-    cctx_close(elsewhere);
-    free_parent();
-}
 
 static void create_root(int me) { (void)me, life(cctx_with_cancel(cctx_background())); }
 static void create_child(int me) { (void)me, life(cctx_with_cancel(parent)); }

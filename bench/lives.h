@@ -10,8 +10,6 @@
 namespace bench
 {
 
-const int64_t HOUR = INT64_C(3600000000000);
-
 // Derived, ended and freed.
 template <class T, class... How> void life(How... how)
 {

@@ -44,15 +44,18 @@ template <class T> int64_t cancel_and_free(T &root, std::vector<std::optional<T>
     return t1 - t0;
 }
 
+template <class T> int64_t fan_once(std::vector<std::optional<T>> &child)
+{
+    T root;
+    for (auto &c : child)
+        c.emplace(&root);
+    return cancel_and_free(root, child);
+}
+
 template <class T> void fan_out(benchmark::State &state, long n)
 {
     std::vector<std::optional<T>> child(static_cast<size_t>(n));
-    each(state, n, trials(n), [&] {
-        T root;
-        for (auto &c : child)
-            c.emplace(&root);
-        return cancel_and_free(root, child);
-    });
+    each(state, n, trials(n), [&] { return fan_once(child); });
 }
 
 template <class T> int64_t chain_once(std::vector<std::optional<T>> &level)

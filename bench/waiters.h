@@ -29,6 +29,23 @@ template <class T> struct looked_at : T {
     }
 };
 
+// The floor: a word of one's own, on which threads sleep.
+struct bare_word {
+    alignas(64) uint32_t word = 0;
+};
+struct bare_parked : bare_word {
+    void fire()
+    {
+        store(&word, 1u);
+        futex_wake(&word);
+    }
+    void wait()
+    {
+        while (load(&word) == 0)
+            futex_wait(&word, 0);
+    }
+};
+
 // ---- one waiter
 
 // Lines of their own, and the lines beside them, which processors fetch as well: what two threads share shall be the

@@ -9,21 +9,6 @@ using namespace bench;
 namespace
 {
 
-struct bare_word {
-    alignas(64) uint32_t word = 0;
-};
-struct bare_parked : bare_word {
-    void fire()
-    {
-        store(&word, 1u);
-        futex_wake(&word);
-    }
-    void wait()
-    {
-        while (load(&word) == 0)
-            futex_wait(&word, 0);
-    }
-};
 struct bare_looked_at : bare_word {
     void fire() { store(&word, 1u); }
     void wait()
