@@ -1,4 +1,4 @@
-/* Layer 7, relations. callback: run once or stopped.
+/* Layer 8, relations. callback: run once or stopped.
  * SPDX-License-Identifier: BSD-2-Clause
  *
  * A registration is an occupant of a callback slot, which pins the node. Whoever empties the slot by a

@@ -1,4 +1,4 @@
-/* Layer 8, verb. cancel: the only writer of a terminal state; the walk.
+/* Layer 9, verb. cancel: the only writer of a terminal state; the walk.
  * SPDX-License-Identifier: BSD-2-Clause */
 #include "cancel.h"
 #include "alloc.h"

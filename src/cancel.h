@@ -1,4 +1,4 @@
-/* Layer 8, verb. cancel: the only writer of a terminal state; the walk.
+/* Layer 9, verb. cancel: the only writer of a terminal state; the walk.
  * SPDX-License-Identifier: BSD-2-Clause
  *
  * One flip of the state word decides. A cause is claimed in a second word before; whoever flips with CAUSED finishes

@@ -1,4 +1,4 @@
-/* Layer 9, relations. deadline: a node's timer, and the thread that fires it.
+/* Layer 10, relations. deadline: a node's timer, and the thread that fires it.
  * SPDX-License-Identifier: BSD-2-Clause */
 #include "deadline.h"
 #include "cancel.h"

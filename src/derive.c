@@ -1,4 +1,4 @@
-/* Layer 10, face. derive: the public functions that make contexts, and the roots.
+/* Layer 11, face. derive: the public functions that make contexts, and the roots.
  * SPDX-License-Identifier: BSD-2-Clause */
 #include "alloc.h"
 #include "cancel.h"

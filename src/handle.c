@@ -1,4 +1,4 @@
-/* Layer 10, face. handle: references and cancel.
+/* Layer 11, face. handle: references and cancel.
  * SPDX-License-Identifier: BSD-2-Clause */
 #include "alloc.h"
 #include "cancel.h"

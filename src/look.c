@@ -1,4 +1,4 @@
-/* Layer 10, face. look: what a context says of itself.
+/* Layer 11, face. look: what a context says of itself.
  * SPDX-License-Identifier: BSD-2-Clause */
 #include "cancel.h"
 #include "clock.h"

@@ -1,4 +1,4 @@
-/* Layer 6, node. node: the context: its fields, its state word, its references, how it hangs in the tree and dies.
+/* Layer 7, node. node: the context: its fields, its state word, its references, how it hangs in the tree and dies.
  * SPDX-License-Identifier: BSD-2-Clause */
 #include "node.h"
 #include "alloc.h"

@@ -1,4 +1,4 @@
-/* Layer 10, face. print: how a context was derived, for people.
+/* Layer 11, face. print: how a context was derived, for people.
  * SPDX-License-Identifier: BSD-2-Clause
  *
  * A context knows its parent, not its children, so the text is made from its end: one pass up the chain adds the

@@ -1,4 +1,4 @@
-/* Layer 10, face. wait: parking until a context is done.
+/* Layer 11, face. wait: parking until a context is done.
  * SPDX-License-Identifier: BSD-2-Clause */
 #include "clock.h"
 #include "deadline.h"
