@@ -69,7 +69,7 @@ def compiled(lines):
     return keep
 
 
-HEAD = re.compile(r"^(?!typedef|struct\s+\w+\s*\{|enum|extern|_Static|#|/)[A-Za-z_].*?\b(\w+)\(")
+HEAD = re.compile(r"^(?:static (?:inline )?__attribute__\(\(\w+\)\) )?(?!typedef|struct\s+\w+\s*\{|enum|extern|_Static|#|/)[A-Za-z_].*?\b(\w+)\(")
 
 
 def functions(text):
