@@ -18,7 +18,7 @@
 #ifdef SYNC_SMALL
 enum { CHUNK_SLOTS = 2, ROSTER_STRIPES_MAX = 2 };
 #else
-enum { CHUNK_SLOTS = 56, ROSTER_STRIPES_MAX = 16 };
+enum { CHUNK_SLOTS = 56, ROSTER_STRIPES_MAX = 256 };
 #endif
 enum {
     SLOT_TAG = 1,               /* the owner is closed and counts this occupant */

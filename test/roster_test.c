@@ -199,7 +199,7 @@ static void the_width_follows_the_processors(void **state)
     (void)state;
     if (TEST_TSAN) NOT_APPLICABLE("ThreadSanitizer and the test would both replace sysconf");
     static const struct machine machines[] = {{-1, 2}, {1, 2}, {2, 2}, {3, 4}, {4, 4}, {5, 8},
-                                              {16, 16}, {17, 16}, {4096, 16}};
+                                              {16, 16}, {17, 32}, {256, 256}, {4096, 256}};
     for (size_t i = 0; i < sizeof machines / sizeof *machines; i++)
         assert_int_equal(run_in_child(ask_for_the_width, (void *)(uintptr_t)&machines[i]), 0);
 }
