@@ -3,6 +3,7 @@
 #include "callback.h"
 #include "futex.h"
 #include "service.h"
+#include <cctx/executor.h>
 #include <pthread.h>
 #if CCTX_CHECK
 #include <stdio.h>
@@ -39,8 +40,9 @@ static void callback_end(struct callback *cb, uint32_t state)
     futex_wake(park);
 }
 
-/* Calls fn. The caller has emptied the slot and claims cb by its record t, or it never was in one: NULL. */
-static void callback_call(struct thread *t, struct callback *cb)
+/* Calls fn. The state is from, and nobody but this thread changes that. t claims cb until the state tells; NULL: it never was
+ * in a slot, or the state has told. */
+static void callback_call(struct thread *t, struct callback *cb, uint32_t from)
 {
     struct frame frame = {false};
     callback_fn fn = sync_get(cb->fn);
@@ -48,10 +50,37 @@ static void callback_call(struct thread *t, struct callback *cb)
     sync_set(cb->runner, thread_here());
     sync_set(cb->frame, &frame);
     sync_store_relaxed(&cb->generation, thread_generation(), owned);
-    sync_xor_acqrel(&cb->state, (uint32_t)(CALLBACK_REGISTERED | CALLBACK_RUNNING), hook_run, none);
+    sync_xor_acqrel(&cb->state, from | (uint32_t)CALLBACK_RUNNING, hook_run, none);
     if (t) thread_claim(t, NULL);
     fn(arg);
     if (!frame.gone) callback_end(cb, CALLBACK_FINISHED);
+}
+
+/* What an executor runs. What the submitter did before is the executor's to order before it. */
+static void callback_task(void *arg)
+{
+    struct callback *cb = (struct callback *)arg;
+    struct cctx *via = sync_get(cb->via);       /* read before fn: the storage may be gone after */
+    callback_call(NULL, cb, CALLBACK_SUBMITTED);
+    struct thread *t = thread_begin();
+    node_unref(t, via);
+    thread_end(t);
+}
+
+/* Starts fn, here or by its executor. The caller has emptied the slot and claims cb by its record t, or it never was in
+ * one: NULL. cb is not looked at after: the task may have run, on another thread or inside of submit. */
+static void callback_start(struct thread *t, struct callback *cb, struct cctx *via)
+{
+    cctx_executor_t *ex = (cctx_executor_t *)sync_get(cb->frame);
+    if (!ex) {
+        callback_call(t, cb, CALLBACK_REGISTERED);
+        return;
+    }
+    node_ref(via);                      /* the task's */
+    sync_store_relaxed(&cb->generation, thread_generation(), owned);
+    sync_xor_acqrel(&cb->state, (uint32_t)(CALLBACK_REGISTERED | CALLBACK_SUBMITTED), hook_run, none);
+    if (t) thread_claim(t, NULL);
+    if (ex->submit(ex, callback_task, cb) != 0) callback_task(cb);
 }
 
 /* What a stop leaves in the slot until the state tells, so that the node stays pinned until then. */
@@ -97,7 +126,7 @@ void callback_run_list(struct thread *t, struct cctx *n)
             struct callback *cb = callback_of(w);
             if (!cb || !callback_take(t, cb, x, 0, &w)) continue;
             struct cctx *via = sync_get(cb->via);
-            callback_call(t, cb);
+            callback_start(t, cb, via);
             callback_settle(t, w, n, via);
         }
         node_unref(t, n);
@@ -167,23 +196,25 @@ void callback_hand_over(struct cctx *first)
 /* ------------------------------------------------------------------------------------------------- public */
 
 #if CCTX_CHECK
-/* What frame holds while registered, so that storage which never was does not look like it by chance. */
-static struct frame *callback_cookie(struct callback *cb) { return (struct frame *)((uintptr_t)cb ^ 0x5ca1ab1eu); }
+/* What runner holds until fn runs, so that storage which never was registered does not look like it by chance. */
+static const void *callback_cookie(struct callback *cb) { return (const void *)((uintptr_t)cb ^ 0x5ca1ab1eu); }
 
 static void callback_check(struct callback *cb)
 {
     uint32_t s = sync_load_relaxed(&cb->state, stat);
-    if ((s & CALLBACK_REGISTERED) && !(s & CALLBACK_RUNNING) && sync_get(cb->frame) == callback_cookie(cb)) {
+    if ((s & (CALLBACK_REGISTERED | CALLBACK_SUBMITTED)) && !(s & CALLBACK_RUNNING) &&
+        sync_get(cb->runner) == callback_cookie(cb)) {
         fprintf(stderr, "cctx: cctx_after_func: callback %p is registered already\n", (void *)cb);
         abort();
     }
-    sync_set(cb->frame, callback_cookie(cb));
+    sync_set(cb->runner, callback_cookie(cb));
 }
 #else
 static void callback_check(struct callback *cb) { (void)cb; }
 #endif
 
-int cctx_after_func(const cctx_t *ctx, cctx_callback_t *storage, void (*fn)(void *arg), void *arg)
+/* ex is NULL: fn runs where the cancel does. */
+static int callback_register(const cctx_t *ctx, cctx_callback_t *storage, cctx_executor_t *ex, callback_fn fn, void *arg)
 {
     struct callback *cb = callback_in(storage);
     struct cctx *via = (struct cctx *)(uintptr_t)ctx;
@@ -196,6 +227,7 @@ int cctx_after_func(const cctx_t *ctx, cctx_callback_t *storage, void (*fn)(void
     sync_set(cb->node, n);
     sync_set(cb->via, via);
     sync_set(cb->slot, (sync_ptr *)NULL);
+    sync_set(cb->frame, ex);
     sync_init(&cb->generation, thread_generation());
     sync_init(&cb->state, (uint32_t)CALLBACK_REGISTERED);
     if (!n) {                           /* never done: registered nowhere, but it keeps its context */
@@ -204,7 +236,7 @@ int cctx_after_func(const cctx_t *ctx, cctx_callback_t *storage, void (*fn)(void
     }
     if (sync_load_acq(&n->state, done) & DONE) {
         node_ref(via);                  /* the registration keeps it until fn has returned (contract, C28) */
-        callback_call(NULL, cb);
+        callback_start(NULL, cb, via);
         struct thread *t = thread_begin();
         node_unref(t, via);
         thread_end(t);
@@ -226,13 +258,23 @@ int cctx_after_func(const cctx_t *ctx, cctx_callback_t *storage, void (*fn)(void
         uintptr_t w;
         node_ref(n);
         if (callback_take(t, cb, slot, 0, &w)) {
-            callback_call(t, cb);
+            callback_start(t, cb, via);
             callback_settle(t, w, n, via);
         }
         node_unref(t, n);
     }
     thread_end(t);
     return slot ? 0 : ENOMEM;
+}
+
+int cctx_after_func(const cctx_t *ctx, cctx_callback_t *cb, void (*fn)(void *arg), void *arg)
+{
+    return callback_register(ctx, cb, NULL, fn, arg);
+}
+
+int cctx_after_func_on(const cctx_t *ctx, cctx_callback_t *cb, cctx_executor_t *ex, void (*fn)(void *arg), void *arg)
+{
+    return ex && ex->submit ? callback_register(ctx, cb, ex, fn, arg) : EINVAL;
 }
 
 bool cctx_stop(cctx_callback_t *storage)
@@ -296,18 +338,18 @@ bool cctx_stop_wait(cctx_callback_t *storage)
     if (cctx_stop(storage)) return true;
     uint32_t s = sync_load_acq(&cb->state, hook_run);
     if ((s & CALLBACK_RUNNING) && callback_mine(cb)) {          /* from inside fn, at any nesting */
-        struct frame *frame = sync_get(cb->frame);
+        struct frame *frame = (struct frame *)sync_get(cb->frame);
         /* With another thread waiting the storage is not fn's to give away: the end of fn is still told. */
         frame->gone = !(s & CALLBACK_WAITED) && sync_cas_acqrel(&cb->state, &s, (uint32_t)CALLBACK_IDLE, none, none);
         return false;
     }
     sync_u32 *park = parking_of(cb);
-    while (s & (CALLBACK_REGISTERED | CALLBACK_RUNNING)) {
+    while (s & (CALLBACK_REGISTERED | CALLBACK_STARTED)) {
         uint32_t seen = sync_load_acq(park, hook_end);
         s = sync_or_acqrel(&cb->state, (uint32_t)CALLBACK_WAITED, none, hook_end);
-        if (!(s & (CALLBACK_REGISTERED | CALLBACK_RUNNING))) break;
-        /* In the child of a fork the thread that ran it is gone. */
-        if ((s & CALLBACK_RUNNING) && sync_load_relaxed(&cb->generation, owned) != thread_generation()) break;
+        if (!(s & (CALLBACK_REGISTERED | CALLBACK_STARTED))) break;
+        /* In the child of a fork the thread that ran it, or would have, is gone. */
+        if ((s & CALLBACK_STARTED) && sync_load_relaxed(&cb->generation, owned) != thread_generation()) break;
         if (unlikely(callback_lost(cb))) break;
         futex_wait(park, seen, INT64_MAX);
     }

@@ -7,14 +7,17 @@
  * waiting for it.
  *
  *   K1  fn runs iff a claim emptied the slot; at most one thread empties it.
- *   K2  The library reads the storage only in its registrar, in the claimer after its compare-and-swap, and in
- *       callers of stop; and after FINISHED was exchanged in, or frame->gone was set, not at all.
+ *   K2  The library reads the storage only in its registrar, in the claimer after its compare-and-swap, in the task
+ *       that an executor was given, and in callers of stop; the claimer not once it has submitted the task; and after
+ *       FINISHED was exchanged in, or frame->gone was set, nobody does.
  *   K3  The claimer keeps the node pinned until the state has left REGISTERED, so a stop that reads REGISTERED in
  *       a section may touch the slot in that section. A stop that wins pins it as long by its mark in the slot, for the
  *       sake of a second one.
  *   K4  Who empties a slot claims the callback from before that until its state tells (thread_claim). So in the
  *       child of a fork a registration whose slot was emptied and that nobody claims was taken by a thread that is
- *       gone: fn will not run. */
+ *       gone: fn will not run.
+ *   K5  With an executor the claim is the start: the state goes from REGISTERED to SUBMITTED, and no stop prevents fn
+ *       any more. The task has a reference of its own to the context, since the slot pins it no longer. */
 #ifndef CCTXI_CALLBACK_H
 #define CCTXI_CALLBACK_H
 
@@ -35,14 +38,16 @@ struct callback {               /* what cctx_callback_t holds */
     sync_u32 state;
     sync_u32 generation;        /* of the process that registered it, then of the one that runs it */
     sync_plain(const void *) runner;    /* the thread that runs it; set before RUNNING */
-    sync_plain(struct frame *) frame;
+    sync_plain(void *) frame;           /* its struct frame; until it is claimed the executor, or NULL */
 };
 enum {
     CALLBACK_IDLE = 0,
     CALLBACK_REGISTERED = 1,
     CALLBACK_RUNNING = 2,
     CALLBACK_FINISHED = 4,
-    CALLBACK_WAITED = 8         /* somebody parks for FINISHED */
+    CALLBACK_WAITED = 8,        /* somebody parks for FINISHED */
+    CALLBACK_SUBMITTED = 16,    /* an executor has it */
+    CALLBACK_STARTED = CALLBACK_SUBMITTED | CALLBACK_RUNNING
 };
 
 /* Is there a callback slot in use, or was there? In a section or with a reference. */

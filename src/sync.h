@@ -52,7 +52,7 @@
  * chunk     the CAS that pushes a chunk or a roster -> walk, attach
  *           carries    the zeroed slots, the chunk's stripe
  *           if weaker  as family
- * hook_run  the state's change to RUNNING -> the load of a stop_wait; a claim's end -> who looks for it after a fork
+ * hook_run  the state's change to SUBMITTED or RUNNING -> the load of a stop_wait; a claim's end -> who looks for it after a fork
  *           carries    runner, frame, generation
  *           if weaker  a call from inside fn is not recognized
  * hook_end  the exchange to FINISHED -> the fetch_or of a stop_wait
