@@ -313,6 +313,12 @@ static bool callback_mine(struct callback *cb)
     return sync_load_relaxed(&cb->generation, owned) == thread_generation() && sync_get(cb->runner) == thread_here();
 }
 
+bool callback_inside(cctx_callback_t *storage)
+{
+    struct callback *cb = callback_in(storage);
+    return (sync_load_acq(&cb->state, hook_run) & CALLBACK_RUNNING) && callback_mine(cb);
+}
+
 /* In the child of a fork: did a thread take cb that is gone? Then fn does not run any more. (A stop failed and cb is
  * registered: so it is in a slot, or was. Without one the stop decides.) */
 static bool callback_lost(struct callback *cb)

@@ -62,4 +62,7 @@ void callback_run_list(struct thread *t, struct cctx *first);
  * of a fork it is made again here; where that fails they wait for the next one that is handed over. */
 void callback_hand_over(struct cctx *first);
 
+/* Does this thread run fn of that storage, at any nesting? */
+bool callback_inside(cctx_callback_t *storage);
+
 #endif

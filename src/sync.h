@@ -58,6 +58,9 @@
  * hook_end  the exchange to FINISHED -> the fetch_or of a stop_wait
  *           carries    all that fn did, the last touch of the callback
  *           if weaker  the caller frees the storage under the runner
+ * guard     a guard let go of by the callback that had it -> its disarm
+ *           carries    the interrupt's end, the callback that was registered next and its context
+ *           if weaker  the handle is reused under the interrupt; that callback is not stopped
  * directory the CAS that pushes a directory, the store that enters a chunk, the dirty bit -> the drain
  *           carries    the zeroed slots
  *           if weaker  as chunk
@@ -81,7 +84,7 @@
  *           if weaker  a page with nothing in use that nobody frees */
 #define SYNC_EDGES(E) \
     E(claim) E(done) E(slot) E(swept) E(empty) E(last_ref) E(family) E(chunk) E(hook_run) \
-    E(hook_end) E(directory) E(bell) E(queue) E(record) E(page) E(shelf) E(mark)
+    E(hook_end) E(guard) E(directory) E(bell) E(queue) E(record) E(page) E(shelf) E(mark)
 
 /* Handshakes: two sides, each puts one thing and then gets the other's; seq_cst on all four, so that not both
  * get the old value.
