@@ -7,6 +7,9 @@
 #include "cancel.h"
 #include "deadline.h"
 
+#include <cctx/executor.h>
+#include <cctx/guard.h>
+
 /* ---- the ground of the scenes */
 
 enum { MOST = 80 };
@@ -493,6 +496,115 @@ static void a_callback_runs_or_is_stopped_whoever_comes_between(void **state)
     SWEEP(scenes);
 }
 
+/* ---- callbacks by an executor: its queue has one place, and is run when somebody is there to run it */
+
+static struct {
+    void (*fn)(void *arg);
+    void *arg;
+} queued;
+static int submit_later(cctx_executor_t *self, void (*fn)(void *arg), void *arg)
+{
+    (void)self;
+    CHECK(!queued.fn);
+    queued.arg = arg;
+    queued.fn = fn;
+    return 0;
+}
+static void run_queued(void)
+{
+    void (*fn)(void *) = queued.fn;
+    queued.fn = NULL;
+    if (fn) fn(queued.arg);
+}
+static int submit_to_rival(cctx_executor_t *self, void (*fn)(void *arg), void *arg)
+{
+    submit_later(self, fn, arg);
+    rival_comes(run_queued);            /* through, unless it sleeps, when submit returns */
+    return 0;
+}
+static int submit_refused(cctx_executor_t *self, void (*fn)(void *arg), void *arg)
+{
+    (void)self;
+    (void)fn;
+    (void)arg;
+    return EAGAIN;
+}
+static cctx_executor_t executor;
+static void plant_executor(int (*submit)(cctx_executor_t *, void (*)(void *), void *))
+{
+    plant_parent();
+    v = cctx_with_value(p, &key, &destroyed);
+    executor.submit = submit;
+    queued.fn = NULL;
+}
+static void register_on_executor(void) { CHECK(cctx_after_func_on(v, &cb, &executor, count_up, &ran) == 0); }
+static void plant_to_register_later(void) { plant_executor(submit_later); }
+static void plant_to_rival(void)
+{
+    plant_executor(submit_to_rival);
+    register_on_executor();
+}
+static void plant_refused(void)
+{
+    plant_executor(submit_refused);
+    register_on_executor();
+}
+static void plant_submitted(void)
+{
+    plant_executor(submit_later);
+    register_on_executor();
+    b_won = cctx_cancel(p);
+    CHECK(queued.fn && ran == 0);
+}
+static void drop_v_and_p(void)
+{
+    cctx_unref(v);
+    v = NULL;
+    drop(&p);
+    polls();
+}
+static void check_submitted_or_stopped(void)
+{
+    run_queued();
+    CHECK(ran == !a_won && b_won);
+    drop_all();
+    CHECK(destroyed == 1);
+}
+static void check_submitted(void)
+{
+    run_queued();
+    CHECK(ran == 1);
+    drop_all();
+    CHECK(destroyed == 1);
+}
+/* The other one runs the queue, when it comes or while this one waits. */
+static void stop_wait_for_queue(void)
+{
+    in_sleep = run_queued;
+    a_won = cctx_stop_wait(&cb);
+    in_sleep = NULL;
+    CHECK(ran == !a_won);
+    memset(&cb, POISON, sizeof cb);
+}
+
+/* C28, C29, B0: submitted, it runs once, and keeps its context until then. */
+static void a_callback_is_submitted_or_stopped_whoever_comes_between(void **state)
+{
+    (void)state;
+    static const struct scene scenes[] = {
+        {"register, cancel, submit", 0, plant_to_register_later, register_on_executor, cancel_p, check_submitted, NULL},
+        {"stop, cancel, to a rival", 0, plant_to_rival, stop_a, cancel_p, check_submitted_or_stopped, NULL},
+        {"cancel, to a rival, stop", 0, plant_to_rival, cancel_p, stop_a, check_submitted_or_stopped, NULL},
+        {"stop and wait, cancel, to a rival", 0, plant_to_rival, stop_wait_a, cancel_p, check_submitted_or_stopped, NULL},
+        {"stop and wait, cancel, refused", 0, plant_refused, stop_wait_a, cancel_p, check_submitted_or_stopped, NULL},
+        {"cancel, refused, stop and wait", 0, plant_refused, cancel_p, stop_wait_only, check_submitted_or_stopped, NULL},
+        {"stop and wait, the queue", 0, plant_submitted, stop_wait_for_queue, run_queued, check_submitted, NULL},
+        {"the queue, the context goes", 0, plant_submitted, run_queued, drop_v_and_p, check_submitted, NULL},
+        {"the context goes, the queue", 0, plant_submitted, drop_v_and_p, run_queued, check_submitted, NULL},
+    };
+    SWEEP(scenes);
+}
+
 static void stop_itself(void *arg)
 {
     ++*(int *)arg;
@@ -726,6 +838,146 @@ static void callbacks_wait_for_a_runner_that_cannot_be_made(void **state)
     cctx_unref(n[0]);
     cctx_unref(n[1]);
     polls();
+}
+
+/* ---- guards */
+
+static cctx_guard_t guard;
+static bool inside_disarms, may_come;
+static void interrupted(void *arg)
+{
+    CHECK(may_come);
+    ++*(int *)arg;
+    if (!inside_disarms) return;
+    cctx_guard_disarm(&guard);
+    memset(&guard, POISON, sizeof guard);
+    inside_disarms = false;
+}
+static void plant_guard(void)
+{
+    plant_parent();
+    inside_disarms = false;
+    may_come = true;
+    memset(&guard, 0, sizeof guard);
+    CHECK(cctx_guard_arm(&guard, p, interrupted, &ran) == 0);
+}
+static void runner_comes(void) { service_comes("cctx-runner"); }
+static void beat(void)
+{
+    fake_now += 100000000;
+    work();
+    runner_comes();
+}
+static void plant_guard_done(void)
+{
+    plant_guard();
+    b_won = cctx_cancel(p);
+    CHECK(ran == 1);
+}
+static void plant_guard_beating(void)
+{
+    plant_guard_done();
+    runner_comes();
+    CHECK(ran == 1);
+}
+static void plant_guard_due(void)
+{
+    plant_guard_beating();
+    beat();
+    CHECK(ran == 2);
+    fake_now += 100000000;
+    work();
+}
+static void plant_guard_inside(void)
+{
+    plant_guard();
+    inside_disarms = true;
+}
+static void plant_guard_due_inside(void)
+{
+    plant_guard_due();
+    inside_disarms = true;
+}
+static void disarm(void)
+{
+    cctx_guard_disarm(&guard);
+    may_come = false;
+    memset(&guard, POISON, sizeof guard);
+}
+static void check_disarmed(void)
+{
+    may_come = false;
+    for (int i = 0; i < 3; i++) beat();
+    for (size_t i = 0; i < sizeof guard; i++) CHECK(((unsigned char *)&guard)[i] == POISON);
+    drop_all();
+}
+static void check_goes_on(void)
+{
+    runner_comes();
+    for (int i = 0, before = ran; i < 3; i++, before = ran) {
+        beat();
+        CHECK(ran == before + 1);
+    }
+    disarm();
+    check_disarmed();
+}
+
+/* B4: after the disarm nothing comes, and nothing is left. */
+static void a_guard_is_disarmed_whoever_comes_between(void **state)
+{
+    (void)state;
+    static const struct scene scenes[] = {
+        {"disarm, cancel", 0, plant_guard, disarm, cancel_p, check_disarmed, NULL},
+        {"cancel, disarm", 0, plant_guard, cancel_p, disarm, check_disarmed, NULL},
+        {"disarm, it begins", 0, plant_guard_done, disarm, runner_comes, check_disarmed, NULL},
+        {"it begins, disarm", 0, plant_guard_done, runner_comes, disarm, check_disarmed, NULL},
+        {"disarm, an interrupt", 0, plant_guard_due, disarm, runner_comes, check_disarmed, NULL},
+        {"an interrupt, disarm", 0, plant_guard_due, runner_comes, disarm, check_disarmed, NULL},
+        {"cancel, it disarms itself, it begins", 0, plant_guard_inside, cancel_p, runner_comes, check_disarmed, NULL},
+        {"it disarms itself, time passes", 0, plant_guard_due_inside, runner_comes, work, check_disarmed, NULL},
+        {"cancel, it begins", 0, plant_guard, cancel_p, runner_comes, check_goes_on, NULL},
+    };
+    SWEEP(scenes);
+}
+
+/* What the runner finds no memory for: all cells are taken but so many, and none is to be had. */
+enum { HOARD = 4000 };
+static cctx_t *store[HOARD];
+static int hoarded, leave;
+static void hoard_at_first(void *arg)
+{
+    if (++*(int *)arg == 2) {           /* the first one on the runner */
+        fail_in = -1;
+        while ((store[hoarded] = cctx_with_cancel(cctx_background())) != NULL) CHECK(++hoarded < HOARD);
+        for (int i = 0; i < leave; i++) cctx_unref(store[--hoarded]);
+    } else {
+        fail_in = 0;
+        while (hoarded > 0) cctx_unref(store[--hoarded]);
+    }
+}
+/* B4: no memory for the next one: the runner waits, and comes again. */
+static void without_memory_the_runner_waits_for_the_next_interrupt_itself(void **state)
+{
+    (void)state;
+    static const struct scene one = {"no memory", 0, NULL, NULL, NULL, NULL, NULL};
+    scene = &one;
+    for (leave = 0; leave < 2; leave++) {
+        plant_parent();
+        CHECK(cctx_guard_arm(&guard, p, hoard_at_first, &ran) == 0);
+        CHECK(cctx_cancel(p) && ran == 1);
+        runner_comes();
+        CHECK(ran == 1);
+        rests = 0;
+        int64_t before = fake_now + 100000000;
+        beat();
+        CHECK(rests == 1 && ran == 3 && hoarded == 0 && fake_now >= before + 2000000);
+        rests = -1;
+        beat();
+        CHECK(ran == 4);
+        disarm();
+        check_disarmed();
+    }
+    scene = NULL;
 }
 
 /* ---- two who fire at once */
@@ -1727,6 +1979,9 @@ int main(void)
         cmocka_unit_test(a_cancel_among_others_is_the_only_one_or_none),
         cmocka_unit_test(the_last_of_several_references_frees_it_once),
         cmocka_unit_test(a_callback_runs_or_is_stopped_whoever_comes_between),
+        cmocka_unit_test(a_callback_is_submitted_or_stopped_whoever_comes_between),
+        cmocka_unit_test(a_guard_is_disarmed_whoever_comes_between),
+        cmocka_unit_test(without_memory_the_runner_waits_for_the_next_interrupt_itself),
         cmocka_unit_test(a_stop_from_inside_leaves_none_waiting),
         cmocka_unit_test(a_waiter_is_woken_by_whoever_comes_between),
         cmocka_unit_test(a_passed_deadline_leaves_no_time_before_it_is_fired),
