@@ -373,6 +373,149 @@ HOOKS(hand_over_two, 3, 1)
     void after() { kid = NULL; hooks::after(); }
 } hand_over_two;
 
+// B0: by an executor, whose queue has one place, and orders what is put there before what is taken out of it.
+enum { QUEUED, REFUSED, INSIDE };
+static int executor_mode;
+static void (*executor_fn)(void *);
+static void *executor_arg;
+static sync_u32 executor_full;
+static int executor_submit(cctx_executor_t *, void (*fn)(void *), void *arg)
+{
+    if (executor_mode == REFUSED) return EAGAIN;
+    if (executor_mode == INSIDE) {
+        fn(arg);
+        return 0;
+    }
+    executor_fn = fn;
+    executor_arg = arg;
+    executor_full.store(1u, rl::mo_release, RL_INFO);
+    futex_wake(&executor_full);
+    return 0;
+}
+static cctx_executor_t executor = {executor_submit};
+static bool executor_run()
+{
+    uint32_t full = executor_full.load(rl::mo_acquire, RL_INFO);
+    if (full) executor_full.store(0u, rl::mo_relaxed, RL_INFO);
+    if (full == 1) executor_fn(executor_arg);
+    return full;
+}
+static void executor_wait()
+{
+    while (!executor_run()) futex_wait(&executor_full, 0u, INT64_MAX);
+}
+
+struct submits : hooks {
+    int mode;
+    submits(const char *name, unsigned threads, unsigned bound, int m) : hooks(name, threads, bound), mode(m) {}
+    void before()
+    {
+        hooks::before();
+        executor_mode = mode;
+        on(h, kid);
+    }
+    static int on(hook *x, const cctx_t *ctx)
+    {
+        sync_set(x->payload, 7);
+        return cctx_after_func_on(ctx, x->storage(), &executor, call, x);
+    }
+    void after() { executor_run(); hooks::after(); }
+};
+#define SUBMITS(name, threads, bound, mode) struct name : submits { name() : submits(#name, threads, bound, mode) {}
+
+// The storage is the caller's when stop_wait returns, wherever fn runs.
+SUBMITS(submit_stop_wait, 3, 1, QUEUED)
+    void thread(unsigned i)
+    {
+        if (i == 0) { cctx_cancel(root); return; }
+        if (i == 1) { executor_wait(); return; }
+        if (h->stop_wait()) {
+            stopped++;
+            executor_full.store(2u, rl::mo_relaxed, RL_INFO);           /* nothing will come */
+            futex_wake(&executor_full);
+        }
+        h->release();
+        h = NULL;
+    }
+} submit_stop_wait;
+SUBMITS(refused_stop_wait, 2, 3, REFUSED)
+    void thread(unsigned i)
+    {
+        if (i == 0) { cctx_cancel(root); return; }
+        if (h->stop_wait()) stopped++;
+        h->release();
+        h = NULL;
+    }
+} refused_stop_wait;
+SUBMITS(inside_stop_wait, 2, 3, INSIDE)
+    void thread(unsigned i)
+    {
+        if (i == 0) { cctx_cancel(root); return; }
+        if (h->stop_wait()) stopped++;
+        h->release();
+        h = NULL;
+    }
+} inside_stop_wait;
+// In the child of a fork: registered before it, submitted in the child: nobody takes that for lost.
+SUBMITS(forked_submit_stop_wait, 2, 1, INSIDE)
+    void before() { submits::before(); model_generation = 1; }
+    void thread(unsigned i)
+    {
+        if (i == 0) { cctx_cancel(root); return; }
+        if (h->stop_wait()) stopped++;
+        h->release();
+        h = NULL;
+    }
+} forked_submit_stop_wait;
+// It has been submitted: one runs the queue, one waits for that, and the last handle goes.
+SUBMITS(queue_stop_wait_unref, 3, 2, QUEUED)
+    void before() { submits::before(); cctx_cancel(root); }
+    void thread(unsigned i)
+    {
+        if (i == 0) executor_wait();
+        else if (i == 1) cctx_unref(kid);
+        else {
+            RL_ASSERT(!h->stop_wait());
+            h->release();
+            h = NULL;
+        }
+    }
+    void after() { kid = NULL; submits::after(); }
+} queue_stop_wait_unref;
+// The task runs while the canceler is still in the middle, and gives the storage away.
+SUBMITS(submit_give_it_away, 2, 3, QUEUED)
+    void before() { submits::before(); give_away = true; }
+    void thread(unsigned i)
+    {
+        if (i == 0) {
+            cctx_cancel(root);
+            cctx_unref(root);
+            root = NULL;
+        } else executor_wait();
+    }
+    void after() { h = NULL; submits::after(); }
+} submit_give_it_away;
+// Registered while it is canceled: submitted once, by one of the two.
+SUBMITS(register_submit, 3, 1, QUEUED)
+    void before()
+    {
+        submits::before();
+        h2 = h;
+        h = model_make<hook>();
+        executor_mode = REFUSED;
+        cctx_cancel(kid);
+        executor_mode = QUEUED;
+        cctx_unref(kid);
+        kid = cctx_with_cancel(root);
+    }
+    void thread(unsigned i)
+    {
+        if (i == 0) cctx_cancel(root);
+        else if (i == 1) on(h, kid);
+        else executor_wait();
+    }
+} register_submit;
+
 int main(int argc, char **argv)
 {
     model_boot = derive_boot;
