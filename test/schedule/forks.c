@@ -67,6 +67,7 @@ static void live_as_child(bool stops_first)
 {
     machine_let_services();
     cctx_time_t at;
+    queued.fn = NULL;                   /* what was submitted before is not run here */
     if (d) look(d);
     if (v) look(v);
     if (p) look(p);
@@ -93,6 +94,7 @@ static void live_as_child(bool stops_first)
     if (p) {
         bool whole = in_slot();
         cctx_cancel(p);
+        run_queue();
         all_done();
         CHECK(!whole || ran == 1);
         CHECK(!d || cctx_is_done(d));

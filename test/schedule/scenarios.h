@@ -11,6 +11,8 @@
 #include "cancel.h"
 #include "deadline.h"
 
+#include <cctx/executor.h>
+
 enum { POISON = 0xdb };
 
 enum { MANY = 70 };             /* children: more than stand inline and in one chunk */
@@ -313,6 +315,53 @@ static void check_ran_once_by_either(void)
     drop_all();
 }
 
+/* ---- callbacks by an executor: it is submitted or was stopped, and is waited for. B0, C29, K5 ---- */
+
+static struct {
+    void (*fn)(void *arg);
+    void *arg;
+} queued;
+static int submit(cctx_executor_t *self, void (*fn)(void *arg), void *arg)
+{
+    (void)self;
+    queued.arg = arg;
+    queued.fn = fn;
+    return 0;
+}
+static cctx_executor_t executor = {submit};
+static void plant_on_executor(void)
+{
+    plant_parent();
+    queued.fn = NULL;
+    CHECK(cctx_after_func_on(p, &cb, &executor, call_alone, NULL) == 0);
+    registered = true;
+}
+static void register_on_executor(void)
+{
+    CHECK(cctx_after_func_on(p, &cb, &executor, call_alone, NULL) == 0);
+    registered = true;
+}
+static void run_queue(void)
+{
+    void (*fn)(void *) = queued.fn;
+    queued.fn = NULL;
+    if (fn) fn(queued.arg);
+}
+/* The context's last handle goes before the queue is run. */
+static void cancel_drop_and_run_queue(void)
+{
+    cctx_cancel(p);
+    drop_children();
+    drop(&p);
+    polls();
+    run_queue();
+}
+static void check_submitted_once(void)
+{
+    run_queue();
+    check_ran_once();
+}
+
 /* ---- waits. C24, D1, I11 ---- */
 
 static void wait_a(void) { CHECK(cctx_wait(p) == ECANCELED); }
@@ -467,6 +516,9 @@ static const struct scenario scenarios[] = {
     {"stop and wait, cancel", 1, 0, plant_callback, stop_wait_and_poison, cancel_b, check_poisoned},
     {"stop, cancel, go", 1, 0, plant_callback_alone, stop_wait_and_poison, cancel_and_drop, check_poisoned},
     {"two cancels, a callback", 2, 0, plant_callback, cancel_only, cancel_in_part, check_ran_once_by_either},
+    {"register by an executor, cancel", 0, 0, plant_parent, register_on_executor, cancel_b, check_submitted_once},
+    {"stop and wait, cancel, the queue", 1, 0, plant_on_executor, stop_wait_and_poison, cancel_drop_and_run_queue,
+     check_poisoned},
     {"wait, cancel", 0, 0, plant_parent, wait_a, cancel_b, check_waited},
     {"wait, cancel after one that was stopped", 0, 0, plant_parent, wait_a, flip_and_cancel, check_waited},
     {"wait below, cancel", 1, 0, plant_parent, wait_below, cancel_b, check_waited},
