@@ -17,6 +17,9 @@
 
 #include "support.h"
 
+#include <cctx/executor.h>
+#include <cctx/guard.h>
+
 enum { MOST = 1000, VALUES = 12, HOOKS = 60, LEGS = 8 };
 #define HOUR CCTX_S(3600)
 
@@ -40,6 +43,8 @@ typedef struct world {
     const cctx_t *made;          /* what the call made */
     cctx_callback_t callback[2]; /* the first is on w->on from the start; the other is the call's */
     cctx_callback_t hook[HOOKS];
+    cctx_guard_t guard; /* the call's */
+    int interrupts;
     int ran[2], hooks_ran, hooks;
     int destroyed;    /* values */
     bool stopped;     /* the first callback was */
@@ -818,6 +823,58 @@ static void after_after_func_of_all(world_t *w)
     }
 }
 
+static int submit_inline(cctx_executor_t *self, void (*fn)(void *arg), void *arg)
+{
+    (void)self;
+    fn(arg);
+    return 0;
+}
+static cctx_executor_t calls_executor = {submit_inline};
+
+static int run_after_func_on(world_t *w)
+{
+    return run_kept(cctx_after_func_on(w->on, &w->callback[1], &calls_executor, calls_count, &w->ran[1]));
+}
+
+static int run_guard_arm(world_t *w)
+{
+    return run_kept(cctx_guard_arm(&w->guard, w->on, calls_count, &w->interrupts));
+}
+
+static void after_guard_arm(world_t *w)
+{
+    CHECK((calls_counted(&w->interrupts) > 0) == (w->state->err != 0));
+    cctx_guard_disarm(&w->guard);
+    int interrupts = calls_counted(&w->interrupts);
+    world_same(w);
+    cctx_guard_disarm(&w->guard);
+    CHECK(calls_counted(&w->interrupts) == interrupts);
+    w->interrupts = 0;
+}
+
+static void prepare_guard(world_t *w)
+{
+    w->spare = cctx_with_cancel(w->on);
+    int err = cctx_guard_arm(&w->guard, w->spare, calls_count, &w->interrupts);
+    CHECK(err == 0);
+}
+
+static int run_guard_disarm(world_t *w)
+{
+    cctx_guard_disarm(&w->guard);
+    return run_kept(0);
+}
+
+static void after_guard_disarm(world_t *w)
+{
+    cctx_cancel(w->spare);
+    CHECK((calls_counted(&w->interrupts) > 0) == (w->state->err != 0));
+    cctx_unref(w->spare);
+    w->spare = NULL;
+    w->interrupts = 0;
+    world_same(w);
+}
+
 static int run_stop(world_t *w)
 {
     if (!w->stopped)
@@ -902,6 +959,9 @@ static const call_t call_table[] = {
     {"cctx_wait_for", "", NULL, run_wait_for, after_nothing, false, false},
     {"cctx_after_func", "", NULL, run_after_func, after_after_func, true, true},
     {"cctx_after_func", ", and all is canceled", NULL, run_after_func, after_after_func_of_all, true, true},
+    {"cctx_after_func_on", "", NULL, run_after_func_on, after_after_func, true, true},
+    {"cctx_guard_arm", "", NULL, run_guard_arm, after_guard_arm, true, true},
+    {"cctx_guard_disarm", "", prepare_guard, run_guard_disarm, after_guard_disarm, false, false},
     {"cctx_stop", "", NULL, run_stop, after_stop, false, false},
     {"cctx_stop_wait", "", NULL, run_stop_wait, after_stop, false, false},
 };

@@ -363,6 +363,8 @@ static void each_call_may_lack_the_librarys_threads(void **state)
                     bare_t bare = {call, &state_table[s], threads, k};
                     if (call->prepare == prepare_timed || call->prepare == prepare_wait)
                         bare.threads++; /* what it needs before the call is there */
+                    if (call->prepare == prepare_guard)
+                        bare.threads += 2;
                     int status = run_in_child(fail_in_a_bare_process, &bare);
                     CHECK(WIFEXITED(status));
                     children++;
