@@ -50,10 +50,11 @@ enum {
     CALLBACK_STARTED = CALLBACK_SUBMITTED | CALLBACK_RUNNING
 };
 
-/* Is there a callback slot in use, or was there? In a section or with a reference. */
+/* Is there a callback slot in use, or was there? (A roster without slots keeps a note.) In a section or with a reference. */
 static inline bool callback_any(struct family *f)
 {
-    return sync_load_hs(&f->hook, attach, b, none) != 0 || sync_load_hs(&f->hooks, attach, b, none) != 0;
+    return sync_load_hs(&f->hook, attach, b, none) != 0 ||
+           (sync_load_hs(&f->hooks, attach, b, none) != 0 && node_next_hook(f, &f->hook) != NULL);
 }
 
 /* Runs the callbacks of the nodes on a run list (linked by family->link, each pinned) and drops the pins. */

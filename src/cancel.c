@@ -49,7 +49,7 @@ struct walk {
 static void walk_flush(struct walk *w)
 {
     for (unsigned i = 0; i < w->wakes; i++) {
-        done_wake(&w->wake[i]->state);
+        node_wake(w->wake[i]);
         node_unref(w->t, w->wake[i]);
     }
     for (unsigned i = 0; i < w->drops; i++) node_unref(w->t, w->drop[i]);
@@ -268,7 +268,7 @@ static uint32_t decide(struct cctx *n, uintptr_t word, uint32_t reason, bool *mi
 
 void cancel_spread(struct cctx *n, uint32_t old, enum cancel_where where)
 {
-    if (unlikely(done_sleepers(old))) done_wake(&n->state);
+    if (unlikely(done_sleepers(old))) node_wake(n);
     if (old & INNER) finish(n, old, where);
 }
 

@@ -25,8 +25,7 @@ void done_wake(sync_u32 *word)
     sync_or_acqrel(word, (uint32_t)WOKEN, none, none);
 }
 
-/* Counts the caller in; false if the word is done. */
-static bool waiter_enter(sync_u32 *word)
+bool done_enter(sync_u32 *word)
 {
     uint32_t s = sync_load_acq(word, done);
     while (!(s & DONE) && s < DONE_MANY)
@@ -34,8 +33,8 @@ static bool waiter_enter(sync_u32 *word)
     return !(s & DONE);
 }
 
-/* Counts the caller out: the time has come first. Many is for ever, since nobody knows how many. */
-static void waiter_leave(sync_u32 *word)
+/* Many is for ever, since nobody knows how many. */
+void done_leave(sync_u32 *word)
 {
     uint32_t s = sync_load_relaxed(word, cas_seed);
     while (!(s & DONE) && s < DONE_MANY)
@@ -49,13 +48,13 @@ bool done_wait(sync_u32 *word, int64_t until)
         if (sync_load_acq(word, done) & DONE) return true;
         spin_pause();
     }
-    if (!waiter_enter(word)) return true;
+    if (!done_enter(word)) return true;
     for (;;) {
         uint32_t s = sync_load_acq(word, done);
         if (s & DONE) return true;
         if (!futex_wait(word, s, until)) {
             if (sync_load_acq(word, done) & DONE) return true;
-            waiter_leave(word);
+            done_leave(word);
             return (sync_load_acq(word, done) & DONE) != 0;
         }
     }

@@ -9,7 +9,7 @@
  *   TIMEDOUT  final once DONE is set; set by the same compare-and-swap. With DONE it is the frozen ABI.
  *   EXPOSED   legal with nobody waiting; illegal to be clear once the word's address was given out.
  *   WOKEN     legal to be clear after a wake; illegal to be set before FUTEX_WAKE has returned.
- *   waiters   threads in done_wait; 255 is "many" and sticks; meaningless once DONE is set.
+ *   waiters   threads between done_enter and done_leave; 255 is "many" and sticks; meaningless once DONE is set.
  *   the rest  belong to the word's owner; done_flip may set some of them with DONE.
  *
  *   D1  A thread in done_wait returns once the word is done: its count came before the flip, which then wakes, or
@@ -50,6 +50,11 @@ void done_wake(sync_u32 *word);
 
 /* Parks until word is done (true), or until the time has come (false). Spins a few hundred nanoseconds first. */
 bool done_wait(sync_u32 *word, int64_t until);
+
+/* For who sleeps on several words: counts the caller in, false if word is done; counts it out, where its sleep ended by
+ * something else. In between it sleeps by a value of the word that it has read since. */
+bool done_enter(sync_u32 *word);
+void done_leave(sync_u32 *word);
 
 /* From now on somebody the library cannot know of may sleep on word. */
 void done_expose(sync_u32 *word);

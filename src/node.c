@@ -136,6 +136,32 @@ void node_vacate(struct cctx *p, sync_ptr *slot)
     if (!slot_is_inline(node_family(p), slot)) roster_vacate(slot);
 }
 
+static sync_u64 *roster_note(struct roster *r)
+{
+    while (sync_get(r->narrower)) r = sync_get(r->narrower);
+    return &r->note;
+}
+
+sync_u64 *node_note(struct cctx *n)
+{
+    return roster_note((struct roster *)sync_load_acq(&node_family(n)->hooks, chunk));
+}
+
+sync_u64 *node_note_make(struct thread *t, struct cctx *n)
+{
+    struct family *f = family_enter(t, n);
+    if (!f) return NULL;
+    struct roster *r = (struct roster *)sync_load_acq(&f->hooks, chunk);
+    if (!r) r = roster_make(&f->hooks, NULL, false);
+    return r ? roster_note(r) : NULL;
+}
+
+void node_wake(struct cctx *n)
+{
+    if (unlikely(sync_load_acq(&n->state, done) & NOTED)) event_tell(node_note(n));
+    done_wake(&n->state);
+}
+
 static sync_ptr *slots_of(sync_ptr *roster)
 {
     struct roster *r = (struct roster *)sync_load_hs(roster, attach, b, chunk);
@@ -328,6 +354,7 @@ static void node_bury(struct thread *t, struct graves *g)
             table_drop(v->table);
         }
         if (tslot) timer_disarm(tslot);
+        if (unlikely(sync_load_relaxed(&n->state, owned) & NOTED)) event_close(node_note(n));
         if (kind == KIND_ANY) {
             struct any *a = (struct any *)(void *)n;
             for (unsigned i = 0; i < a->legs; i++) node_detach(g, a->leg[i].parent, sync_get(a->leg[i].slot));

@@ -26,6 +26,7 @@
 
 #include "done.h"
 #include "epoch.h"
+#include "event.h"
 #include "roster.h"
 #include "table.h"
 #include "timer.h"
@@ -35,12 +36,15 @@
  *   CAUSED     the cause is in this node's cause word; set by the flip.
  *   INHERITED  the cause is up(n)'s; set by the flip. Neither: the library's constant for the reason.
  *   INNER      legal with empty slots; illegal to be clear while a child or callback slot is occupied.
- *   VIA        on a value context: a node in a slot came through it, so a walker may pass over it. */
+ *   VIA        on a value context: a node in a slot came through it, so a walker may pass over it.
+ *   NOTED      legal with a note of another process; illegal to be clear once cctx_fd returned. Set together with
+ *              EXPOSED after the note was: who sees it sees the note, and who sets it on a done node tells it. */
 enum {
     CAUSED = 1u << 2,
     INHERITED = 1u << 3,
     INNER = 1u << 5,
     VIA = 1u << 8,
+    NOTED = 1u << 9,
     KIND_SHIFT = 12,
     KIND_MASK = 15u << KIND_SHIFT
 };
@@ -183,6 +187,15 @@ void node_vacate(struct cctx *p, sync_ptr *slot);
 static inline sync_ptr *node_first(struct family *f) { return &f->kid[0]; }
 sync_ptr *node_next(struct family *f, sync_ptr *slot);
 sync_ptr *node_next_hook(struct family *f, sync_ptr *slot);
+
+/* Where the number of a node's descriptor stands (event.h): in the roster of its callbacks that was made first, which is
+ * there as long as the node. The first makes what is missing, and is NULL without memory; the second is for a node that
+ * the caller has seen to be NOTED, and is async-signal-safe. */
+sync_u64 *node_note_make(struct thread *t, struct cctx *n);
+sync_u64 *node_note(struct cctx *n);
+/* Wakes all that sleep on n, and makes its descriptor readable. n is done, and the caller has a reference or a pin.
+ * Async-signal-safe. */
+void node_wake(struct cctx *n);
 
 /* References. Roots have none. */
 void node_ref(struct cctx *n);

@@ -40,6 +40,7 @@ struct roster *roster_new(unsigned stripes, bool (*enter)(void *, struct chunk *
     sync_set(r->narrower, narrower);
     r->enter = enter;
     r->arg = arg;
+    sync_init(&r->note, (uint64_t)0);
     for (unsigned i = 0; i < stripes; i++) {
         sync_set(r->stripe[i].roster, r);
         sync_set(r->stripe[i].index, i);

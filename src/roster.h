@@ -61,6 +61,7 @@ struct roster {
     /* Called on a new chunk before it is pushed; false refuses it. NULL: nothing to do. */
     bool (*enter)(void *arg, struct chunk *k);
     void *arg;
+    sync_u64 note;              /* of the owner's own; see node_note */
 #ifdef SYNC_RELACY
     struct stripe stripe[ROSTER_STRIPES_MAX];
 #else

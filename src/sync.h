@@ -30,9 +30,11 @@
  * claim     a CAS on a node's cause word -> who finds it claimed, and flips for the claimant
  *           carries    what the cause points to, and the claimant's past
  *           if weaker  a helper publishes a cause that is not written yet
- * done      the flip of a state word -> look, wait, walk, the second look of an attach
- *           carries    the cause word, the canceler's past, DONE of the ancestors
- *           if weaker  an error without a cause; a child seen done under a parent seen live
+ * done      the flip of a state word; the bit there that tells of a note -> look, wait, walk, the second look of an
+ *           attach; who wakes
+ *           carries    the cause word, the canceler's past, DONE of the ancestors; the note
+ *           if weaker  an error without a cause; a child seen done under a parent seen live; a descriptor that
+ *                      nobody writes to
  * slot      the CAS that fills a slot -> the walk's load, the drain of the timer, the CAS that claims or stops
  *           a callback
  *           carries    the fields of the occupant
