@@ -62,12 +62,12 @@ out:
 /* Of two that were woken waitv tells the last: so it is the program's word, and no wake of it is lost to the other. */
 enum { CONTEXT, WORD, WORDS };
 
-/* WAITV_NONE, or the result. n counts the caller. */
+/* WAITV_NONE, or the result. n counts the caller. The state is only compared here: cctx_err orders what is told of it. */
 static int wait_for_both(const cctx_t *ctx, struct cctx *n, sync_u32 *word, uint32_t expected)
 {
     int64_t deadline = sync_get(n->deadline);
     for (;;) {
-        struct waitv_word w[WORDS] = {{&n->state, sync_load_acq(&n->state, done)}, {word, expected}};
+        struct waitv_word w[WORDS] = {{&n->state, sync_load_relaxed(&n->state, alone)}, {word, expected}};
         if (changed(word, expected)) return 0;
         if (w[CONTEXT].seen & DONE) return cctx_err(ctx);
         int end = waitv(w, WORDS, deadline);
@@ -130,11 +130,11 @@ static unsigned words_of(struct waitv_word *w, const cctx_t *const ctxs[], size_
     return n;
 }
 
-/* Reads the words; true if one is done. */
+/* Reads the words; true if one is done. (What comes of it is for first_done to order.) */
 static bool words_look(struct waitv_word *w, unsigned n)
 {
     uint32_t all = 0;
-    for (unsigned i = 0; i < n; i++) all |= w[i].seen = sync_load_acq(w[i].word, done);
+    for (unsigned i = 0; i < n; i++) all |= w[i].seen = sync_load_relaxed(w[i].word, alone);
     return (all & DONE) != 0;
 }
 
@@ -170,7 +170,7 @@ static int wait_for_merge(const cctx_t *const ctxs[], size_t count, int64_t unti
 int cctx_wait_any(const cctx_t *const ctxs[], size_t count, cctx_time_t until, size_t *which)
 {
     struct waitv_word w[WAITV_MOST];
-    if (!ctxs || count == 0) return EINVAL;
+    if (!ctxs || count == 0 || count > PTRDIFF_MAX / sizeof *ctxs) return EINVAL;
     for (size_t i = 0; i < count; i++) {
         if (!ctxs[i]) return EINVAL;
         node_check(ctxs[i], "cctx_wait_any");
@@ -179,9 +179,9 @@ int cctx_wait_any(const cctx_t *const ctxs[], size_t count, cctx_time_t until, s
     size_t first = first_done(ctxs, count);
     if (first == count) {
         unsigned n = words_of(w, ctxs, count);
-        if (n == 0 && until == CCTX_NEVER) return EDEADLK;
+        if (n == 0) return until == CCTX_NEVER ? EDEADLK : (cctx_wait_until(ctxs[0], until), ETIMEDOUT);
         deadline_wait();
-        r = n == 0 || n > WAITV_MOST ? WAITV_NONE : wait_for_words(w, n, ctxs, count, until);
+        r = n > WAITV_MOST ? WAITV_NONE : wait_for_words(w, n, ctxs, count, until);
         if (r == WAITV_NONE) r = wait_for_merge(ctxs, count, until);
         first = first_done(ctxs, count);
     }

@@ -144,7 +144,7 @@ static sync_u64 *roster_note(struct roster *r)
 
 sync_u64 *node_note(struct cctx *n)
 {
-    return roster_note((struct roster *)sync_load_acq(&node_family(n)->hooks, chunk));
+    return roster_note((struct roster *)sync_load_relaxed(&node_family(n)->hooks, owned));
 }
 
 sync_u64 *node_note_make(struct thread *t, struct cctx *n)

@@ -48,6 +48,7 @@ static void null_arguments_are_einval(void **state)
     assert_int_equal(cctx_wait_any(NULL, 1, CCTX_NEVER, &which), EINVAL);
     assert_int_equal(cctx_wait_any(none, 0, CCTX_NEVER, &which), EINVAL);
     assert_int_equal(cctx_wait_any(none, 2, CCTX_NEVER, &which), EINVAL);
+    assert_int_equal(cctx_wait_any(none, (size_t)-1, CCTX_NEVER, &which), EINVAL);
     assert_int_equal(which, 7);
 }
 

@@ -19,6 +19,8 @@
 
 #include <cctx/executor.h>
 #include <cctx/guard.h>
+#include <cctx/wait.h>
+#include <fcntl.h>
 
 enum { MOST = 1000, VALUES = 12, HOOKS = 60, LEGS = 8 };
 #define HOUR CCTX_S(3600)
@@ -799,6 +801,100 @@ static int run_wait_for(world_t *w)
     return run_kept(0);
 }
 
+static int run_sleep(world_t *w)
+{
+    cctx_time_t until = cctx_now() + CCTX_US(60);
+    CHECK(cctx_sleep(w->on, CCTX_US(60)) == w->state->err);
+    CHECK(w->state->err || cctx_now() >= until);
+    return run_kept(0);
+}
+
+static int run_futex_wait(world_t *w)
+{
+    uint32_t word = 5;
+    CHECK(cctx_futex_wait(w->on, &word, 4) == 0);
+    if (w->state->err)
+        CHECK(cctx_futex_wait(w->on, &word, 5) == w->state->err);
+    return run_kept(0);
+}
+
+static int run_futex_wait_for_deadline(world_t *w)
+{
+    uint32_t word = 5;
+    CHECK(cctx_futex_wait(w->spare, &word, 5) == (w->state->err ? w->state->err : ETIMEDOUT));
+    return run_kept(0);
+}
+
+static int run_wait_any(world_t *w)
+{
+    const cctx_t *ctxs[] = {cctx_background(), w->on};
+    size_t which = 7;
+    CHECK(cctx_wait_any(ctxs, 2, cctx_now() + CCTX_US(60), &which) == (w->state->err ? 0 : ETIMEDOUT));
+    CHECK(which == (w->state->err ? 1 : 7));
+    return run_kept(0);
+}
+
+static int run_wait_any_for_deadline(world_t *w)
+{
+    const cctx_t *ctxs[] = {w->spare, w->on};
+    CHECK(cctx_wait_any(ctxs, 2, CCTX_NEVER, NULL) == 0);
+    return run_kept(0);
+}
+
+/* Of what can never be done there is nothing to merge. */
+static int run_wait_any_of_many(world_t *w)
+{
+    const cctx_t *ctxs[130];
+    for (size_t i = 0; i < 130; i++)
+        ctxs[i] = w->on;
+    int err = cctx_wait_any(ctxs, 130, cctx_now() + CCTX_US(60), NULL);
+    CHECK(err == ENOMEM || err == (w->state->err ? 0 : ETIMEDOUT));
+    return run_kept(err == ETIMEDOUT ? 0 : err);
+}
+
+static int run_fd(world_t *w)
+{
+    int fd = cctx_fd(w->on), err = fd < 0 ? errno : 0;
+    errno = err && errno == err ? CALLS_ERRNO : errno;
+    if (w->state->never) {
+        CHECK(err == EDEADLK);
+        return run_kept(0);
+    }
+    CHECK(err == 0 || err == ENOMEM);
+    return run_kept(err);
+}
+
+static void after_fd(world_t *w)
+{
+    struct pollfd one = {.fd = cctx_fd(w->on), .events = POLLIN};
+    int n = poll(&one, 1, 0);
+    CHECK(n == (w->state->err != 0) || w->state->never);
+    world_same(w);
+}
+
+/* More than stand on the stack, of which one is ready. */
+static int run_poll(world_t *w)
+{
+    static int null = -1;
+    struct pollfd fds[20];
+    int ready = 0;
+    if (null < 0)
+        null = open("/dev/null", O_RDWR | O_CLOEXEC);
+    for (int i = 0; i < 20; i++)
+        fds[i] = (struct pollfd){.fd = i ? -1 : null, .events = POLLIN};
+    int err = cctx_poll(w->on, fds, 20, &ready);
+    CHECK(err == ENOMEM || err == w->state->err);
+    CHECK(ready == (err == 0));
+    return run_kept(err == ENOMEM ? err : 0);
+}
+
+static int run_poll_for_deadline(world_t *w)
+{
+    int err = cctx_poll(w->spare, NULL, 0, NULL);
+    CHECK(err == ENOMEM || err == (w->state->err ? w->state->err : ETIMEDOUT));
+    return run_kept(err == ENOMEM ? err : 0);
+}
+
 static int run_after_func(world_t *w)
 {
     return run_kept(cctx_after_func(w->on, &w->callback[1], calls_count, &w->ran[1]));
@@ -964,6 +1060,15 @@ static const call_t call_table[] = {
     {"cctx_guard_disarm", "", prepare_guard, run_guard_disarm, after_guard_disarm, false, false},
     {"cctx_stop", "", NULL, run_stop, after_stop, false, false},
     {"cctx_stop_wait", "", NULL, run_stop_wait, after_stop, false, false},
+    {"cctx_sleep", "", NULL, run_sleep, after_nothing, false, false},
+    {"cctx_futex_wait", "", NULL, run_futex_wait, after_nothing, false, false},
+    {"cctx_futex_wait", " for a deadline", prepare_wait, run_futex_wait_for_deadline, after_nothing, false, false},
+    {"cctx_wait_any", "", NULL, run_wait_any, after_nothing, false, false},
+    {"cctx_wait_any", " for a deadline", prepare_wait, run_wait_any_for_deadline, after_nothing, false, false},
+    {"cctx_wait_any", " of 130", NULL, run_wait_any_of_many, after_nothing, true, false},
+    {"cctx_fd", "", NULL, run_fd, after_fd, true, false},
+    {"cctx_poll", "", NULL, run_poll, after_nothing, true, false},
+    {"cctx_poll", " for a deadline", prepare_wait, run_poll_for_deadline, after_nothing, true, false},
 };
 enum { CALLS = sizeof call_table / sizeof *call_table };
 
@@ -993,14 +1098,14 @@ static inline void call_in_world(const call_t *call, world_t *w, const state_t *
     world_end(w);
 }
 
-/* Each function that the header declares has a row: a line that begins with its mark and has its name. */
-static inline void calls_are_complete(void)
+/* Each function that the header declares has a row: a line that begins with its mark and has its name. How many. */
+static inline int calls_of_header(const char *name_of_header)
 {
     char path[1024], line[512];
     snprintf(path, sizeof path, "%s", __FILE__);
     char *slash = strrchr(path, '/');
     CHECK(slash != NULL);
-    snprintf(slash, sizeof path - (size_t)(slash - path), "/../include/cctx/cctx.h");
+    snprintf(slash, sizeof path - (size_t)(slash - path), "/../include/cctx/%s", name_of_header);
     FILE *header = fopen(path, "r");
     CHECK(header != NULL);
     int found = 0;
@@ -1023,7 +1128,13 @@ static inline void calls_are_complete(void)
         found++;
     }
     fclose(header);
-    CHECK(found >= 32);
+    return found;
+}
+
+static inline void calls_are_complete(void)
+{
+    CHECK(calls_of_header("cctx.h") >= 32);
+    CHECK(calls_of_header("wait.h") == 5);
 }
 
 #endif

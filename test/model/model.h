@@ -13,6 +13,7 @@
 
 /* Every standard header before relacy's, which defines new, delete, free and errno as macros. */
 #include <errno.h>
+#include <poll.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>

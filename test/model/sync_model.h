@@ -64,6 +64,7 @@ inline model_field::model_field() : next(NULL), block(model_building), local(fal
 }
 inline void model_field::touch(rl::debug_info_param info) const
 {
+    RL_ASSERT_IMPL((uintptr_t)this >= 4096, rl::test_result_access_to_freed_memory, "", info);   /* of NULL */
     if (!block) return;
     RL_ASSERT_IMPL(block->alive, rl::test_result_access_to_freed_memory, "", info);
     (*block->life)(info).load();

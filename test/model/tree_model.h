@@ -44,3 +44,8 @@ int deadline_arm(struct thread *, struct cctx *, int64_t) { abort(); }
 void deadline_fire(struct cctx *) {}
 void deadline_wait(void) {}
 #endif
+
+#ifndef TREE_MODEL_EVENT
+void event_tell(sync_u64 *) { abort(); }
+void event_close(sync_u64 *) { abort(); }
+#endif
