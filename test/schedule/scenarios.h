@@ -10,6 +10,8 @@
 #include "callback.h"
 #include "cancel.h"
 #include "deadline.h"
+#include "futex.h"
+#include <cctx/wait.h>
 
 #include <cctx/executor.h>
 
@@ -385,6 +387,84 @@ static void check_timed_out(void)
     drop_all();
 }
 
+/* ---- a futex and a choice that a context ends, where there is no futex_waitv. B3 ---- */
+
+static sync_u32 word;
+static int futex_wait_on_p(void) { return cctx_futex_wait(p, (const uint32_t *)(const void *)&word, 0); }
+static void futex_wait_canceled(void) { CHECK(futex_wait_on_p() == ECANCELED); }
+static void futex_wait_woken(void)
+{
+    while (sync_load_relaxed(&word, alone) == 0) CHECK(futex_wait_on_p() == 0);
+}
+static void change_and_wake(void)
+{
+    sync_store_relaxed(&word, 1u, alone);
+    futex_wake(&word);
+}
+static void check_not_waited(void)
+{
+    CHECK(!cctx_is_done(p) && sync_load_acq(&p->state, done) >> 24 == 0);
+    drop_all();
+}
+static void wait_for_either(void)
+{
+    size_t which = 9;
+    CHECK(cctx_wait_any((const cctx_t *[]){c[0], c[1]}, 2, CCTX_NEVER, &which) == 0);
+    CHECK(which == 1);
+}
+static void cancel_the_second(void) { cctx_cancel(c[1]); }
+
+/* ---- descriptors: asked for by two, while it is canceled, and while it goes. C24 ---- */
+
+static int a_fd, b_fd;
+static bool is_told(int fd)
+{
+    struct pollfd one = {.fd = fd, .events = POLLIN};
+    CHECK(fd >= 0);
+    return poll(&one, 1, 0) == 1 && one.revents == POLLIN;
+}
+static void ask_a(void) { a_fd = cctx_fd(p); }
+static void ask_below(void) { a_fd = cctx_fd(c[0]); }
+static void ask_b_and_cancel(void)
+{
+    b_fd = cctx_fd(p);
+    cctx_cancel(p);
+    CHECK(is_told(b_fd));
+}
+static void check_told(void)
+{
+    CHECK(is_told(a_fd) && (b_fd == 0 || b_fd == a_fd));
+    drop_all();
+    CHECK(!is_told(a_fd));
+}
+static void ask_and_cancel_a(void)
+{
+    ask_a();
+    cctx_cancel(p);
+    CHECK(is_told(a_fd));
+}
+static void check_told_and_ran(void)
+{
+    CHECK(ran == 1);
+    check_told();
+}
+static void plant_exposed(void)
+{
+    plant_parent();
+    CHECK(cctx_done(p) != NULL);
+}
+static void ask_and_let_go(void)
+{
+    a_fd = cctx_fd(again);
+    CHECK(a_fd >= 0);
+    drop(&again);
+}
+static void check_given_back(void)
+{
+    drop_all();
+    CHECK(!is_told(a_fd));
+}
+
 /* ---- deadlines: arm against the role; the role against the last reference. T2, T3, T4 ---- */
 
 static void role(void)
@@ -524,6 +604,15 @@ static const struct scenario scenarios[] = {
     {"wait below, cancel", 1, 0, plant_parent, wait_below, cancel_b, check_waited},
     {"wait in time, cancel", 0, 0, plant_parent, wait_in_time, cancel_b, check_waited},
     {"wait in time, nothing", 0, 0, plant_parent, wait_in_time, nothing, check_timed_out},
+    {"futex wait, cancel", 0, 0, plant_parent, futex_wait_canceled, cancel_b, check_waited},
+    {"futex wait, a wake", 0, 0, plant_parent, futex_wait_woken, change_and_wake, check_not_waited},
+    {"wait for either, cancel", 2, 0, plant_parent, wait_for_either, cancel_the_second, check_not_waited},
+    {"ask for a descriptor, cancel", 0, 0, plant_parent, ask_a, cancel_b, check_told},
+    {"ask for a descriptor, cancel above", 1, 0, plant_parent, ask_below, cancel_b, check_told},
+    {"ask for a descriptor of an exposed one, cancel", 0, 0, plant_exposed, ask_a, cancel_b, check_told},
+    {"ask for a descriptor, ask and cancel", 0, 0, plant_parent, ask_a, ask_b_and_cancel, check_told},
+    {"ask for a descriptor, register", 0, 0, plant_parent, ask_and_cancel_a, register_it, check_told_and_ran},
+    {"ask for a descriptor and go, close", 0, 0, plant_two_handles, ask_and_let_go, close_one, check_given_back},
     {"arm near, the role", 0, 500, plant_timed, arm, role_now, check_fires},
     {"arm near, the role with one due", 0, 1500, plant_timed, arm, role_due, check_fires},
     {"arm far, the role", 0, CCTX_S(2), plant_timed, arm, role_now, check_fires},
