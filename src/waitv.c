@@ -30,18 +30,22 @@ enum { FUTEX_CALL = SYS_futex };
 static long call(const struct waitv_word *words, unsigned n, const struct __kernel_timespec *until)
 {
     if (n == 1)
-        return syscall(FUTEX_CALL, &words->word->raw, FUTEX_WAIT_BITSET | FUTEX_PRIVATE_FLAG, words->seen, until, NULL,
-                       FUTEX_BITSET_MATCH_ANY);
+        return syscall(FUTEX_CALL, &words->word->raw, FUTEX_WAIT_BITSET | FUTEX_PRIVATE_FLAG, words->seen,
+                       until, NULL, FUTEX_BITSET_MATCH_ANY);
 #if defined SYS_futex_waitv && defined FUTEX_32
-    struct futex_waitv v[WAITV_MOST];
-    for (unsigned i = 0; i < n; i++)
-        v[i] = (struct futex_waitv){
-            .val = words[i].seen, .uaddr = (uintptr_t)words[i].word, .flags = FUTEX_32 | FUTEX_PRIVATE_FLAG};
-    return syscall(SYS_futex_waitv, v, n, 0, until, CLOCK_MONOTONIC);
-#else
+    static sync_u32 refused;            /* a kernel that has refused it once always does */
+    if (sync_load_relaxed(&refused, alone) == 0) {
+        struct futex_waitv v[WAITV_MOST];
+        for (unsigned i = 0; i < n; i++)
+            v[i] = (struct futex_waitv){
+                .val = words[i].seen, .uaddr = (uintptr_t)words[i].word, .flags = FUTEX_32 | FUTEX_PRIVATE_FLAG};
+        long woken = syscall(SYS_futex_waitv, v, n, 0, until, CLOCK_MONOTONIC);
+        if (woken < 0 && (errno == ENOSYS || errno == EPERM)) sync_store_relaxed(&refused, 1u, alone);
+        return woken;
+    }
+#endif
     errno = ENOSYS;
     return -1;
-#endif
 }
 
 /* Times before 0 have passed; the kernel refuses them. */
@@ -62,10 +66,9 @@ static int sleep_until(const struct waitv_word *words, unsigned n, int64_t until
 int waitv(const struct waitv_word *words, unsigned n, int64_t until)
 {
     int saved = errno, slack = until == INT64_MAX ? 0 : prctl(PR_GET_TIMERSLACK, 0UL, 0UL, 0UL, 0UL);
-    int end = sleep_until(words, n, slack > 0 ? time_add(until, -(int64_t)slack) : until);
-    if (end == WAITV_TIME) {            /* asked for that much shorter, since the kernel lets it run over by as much */
-        while (end == WAITV_TIME && clock_now() < until) end = sleep_until(words, n, until);
-    }
+    /* Asked for so much shorter, since the kernel lets it run over by as much; then for the rest. */
+    int end = sleep_until(words, n, time_add(until, slack > 0 ? -(int64_t)slack : 0));
+    while (end == WAITV_TIME && clock_now() < until) end = sleep_until(words, n, until);
     errno = saved;
     return end;
 }

@@ -68,19 +68,24 @@ static inline int blocked_join(blocked_t *b)
     return b->result;
 }
 
-/* From here on this process makes no thread. False: there are no filters here. */
-static inline bool refuse_threads(void)
+/* From here on a system call of this thread, and of those that it makes, is an error. False: there are no filters here. */
+static inline bool refuse_call(unsigned number, unsigned error)
 {
     struct sock_filter code[] = {
         BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_clone, 1, 0),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 435 /* clone3 */, 0, 1),
-        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EAGAIN),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, number, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | error),
         BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
     };
     struct sock_fprog program = {sizeof code / sizeof *code, code};
     return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 &&
            prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program, 0, 0) == 0;
+}
+
+/* No thread can be made from here on. */
+static inline bool refuse_threads(void)
+{
+    return refuse_call(SYS_clone, EAGAIN) && refuse_call(435 /* clone3 */, EAGAIN);
 }
 
 static inline void on_signal(int sig)

@@ -6,6 +6,8 @@
 #include "callback.h"
 #include "cancel.h"
 #include "deadline.h"
+#include "futex.h"
+#include <cctx/wait.h>
 
 #include <cctx/executor.h>
 #include <cctx/guard.h>
@@ -1949,6 +1951,99 @@ static void a_thread_without_a_record_forks(void **state)
     cctx_unref(p);
 }
 
+/* ---- descriptors, and sleeps on a word and a context where there is no futex_waitv */
+
+static int a_fd, b_fd;
+static sync_u32 word;
+static bool is_told(int fd)
+{
+    struct pollfd one = {.fd = fd, .events = POLLIN};
+    CHECK(fd >= 0);
+    return poll(&one, 1, 0) == 1 && one.revents == POLLIN;
+}
+static void plant_word(void)
+{
+    plant_parent();
+    sync_store_relaxed(&word, 0u, owned);
+}
+static void ask_a(void) { a_fd = cctx_fd(p); }
+static void ask_b(void) { b_fd = cctx_fd(p); }
+static void check_one_descriptor(void)
+{
+    CHECK(a_fd == b_fd && !is_told(a_fd));
+    cctx_cancel(p);
+    CHECK(is_told(a_fd));
+    drop_all();
+    CHECK(!is_told(a_fd));
+}
+static void check_told(void)
+{
+    CHECK(is_told(a_fd));
+    drop_all();
+}
+static int futex_wait_p(void) { return cctx_futex_wait(p, (const uint32_t *)(const void *)&word, 0); }
+static void change(void) { sync_store_relaxed(&word, 1u, alone); }
+static void change_and_wake(void)
+{
+    change();
+    futex_wake(&word);
+}
+static void cancel_second(void) { cctx_cancel(c[1]); }
+static void wait_for_either(void)
+{
+    size_t which = 9;
+    in_sleep = cancel_second;
+    CHECK(cctx_wait_any((const cctx_t *[]){c[0], c[1]}, 2, CCTX_NEVER, &which) == 0 && which == 1);
+    in_sleep = NULL;
+}
+
+static void a_descriptor_and_a_wait_see_whoever_comes_between(void **state)
+{
+    (void)state;
+    static const struct scene scenes[] = {
+        {"ask, ask", 0, plant_parent, ask_a, ask_b, check_one_descriptor, NULL},
+        {"ask, cancel", 0, plant_parent, ask_a, cancel_p, check_told, NULL},
+        {"wait for either, cancel", 2, plant_word, wait_for_either, cancel_second, drop_all, NULL},
+    };
+    SWEEP(scenes);
+}
+
+/* B3, C27 */
+static void ends_by_its_deadline(void *arg)
+{
+    (void)arg;
+    p = cctx_with_timeout(cctx_background(), CCTX_S(7));
+    CHECK(futex_wait_p() == ETIMEDOUT);
+}
+static void a_futex_wait_is_ended_by_a_wake_a_change_a_cancel_and_a_deadline(void **state)
+{
+    (void)state;
+    static const struct scene none = {"a futex wait", 0, NULL, NULL, NULL, NULL, NULL};
+    static const struct { void (*fn)(void); int result; } ends[] = {
+        {change_and_wake, 0}, {change, 0}, {cancel_p, ECANCELED}};
+    scene = &none;
+    /* In a child, since its callback stays with a runner that does not run here. */
+    assert_int_equal(run_in_child(ends_by_its_deadline, NULL), 0);
+    for (int i = 0; i < 3; i++) {
+        plant_word();
+        drop(&p);
+        p = cctx_with_timeout(cctx_background(), CCTX_S(7));
+        in_sleep = ends[i].fn;
+        CHECK(futex_wait_p() == ends[i].result);
+        rivals_end();
+        drop_all();
+    }
+    plant_word();
+    no_service = true;
+    p->deadline = CCTX_S(3600);         /* as in the child of a fork */
+    CHECK(futex_wait_p() == EAGAIN);
+    no_service = false;
+    drop_all();
+    polls();
+    cell_drain(&thread_begin()->cells);
+    scene = NULL;
+}
+
 #ifdef SYNC_SMALL
 enum { SMALL = 1 };
 #else
@@ -1984,6 +2079,8 @@ int main(void)
         cmocka_unit_test(without_memory_the_runner_waits_for_the_next_interrupt_itself),
         cmocka_unit_test(a_stop_from_inside_leaves_none_waiting),
         cmocka_unit_test(a_waiter_is_woken_by_whoever_comes_between),
+        cmocka_unit_test(a_futex_wait_is_ended_by_a_wake_a_change_a_cancel_and_a_deadline),
+        cmocka_unit_test(a_descriptor_and_a_wait_see_whoever_comes_between),
         cmocka_unit_test(a_passed_deadline_leaves_no_time_before_it_is_fired),
         cmocka_unit_test(whole_seconds_print_without_a_point),
         cmocka_unit_test(a_waiter_fires_the_deadline_where_it_is),
