@@ -78,7 +78,7 @@ int cctx_poll(const cctx_t *ctx, struct pollfd *fds, nfds_t n, int *ready)
     if (n > 0) memcpy(all, fds, n * sizeof *all);
     all[n] = (struct pollfd){.fd = fd, .events = POLLIN};
     err = poll_with(ctx, owner, all, n, ready);
-    if (err == 0 && n > 0) memcpy(fds, all, n * sizeof *all);
+    if (err == 0) memcpy(fds, all, n * sizeof *all);
     if (all != few) alloc_put(all);
     return err;
 }

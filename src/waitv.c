@@ -48,11 +48,9 @@ static long call(const struct waitv_word *words, unsigned n, const struct __kern
     return -1;
 }
 
-/* Times before 0 have passed; the kernel refuses them. */
 static int sleep_until(const struct waitv_word *words, unsigned n, int64_t until)
 {
-    int64_t at = until > 0 ? until : 0;
-    struct __kernel_timespec t = {.tv_sec = at / 1000000000, .tv_nsec = at % 1000000000};
+    struct __kernel_timespec t = {.tv_sec = until / 1000000000, .tv_nsec = until % 1000000000};
     long woken = call(words, n, until == INT64_MAX ? NULL : &t);
     if (woken >= 0) return (int)woken;
     switch (errno) {

@@ -19,8 +19,8 @@ enum waitv_end {                /* or the index of a word that was woken: of sev
                                  * refuses it, or it has no memory */
 };
 
-/* Sleeps while each word is what was seen, until one of them is woken, or until (ns on CLOCK_MONOTONIC; INT64_MAX: for
- * ever). A wake that this sleep has taken from its word is never reported as anything else. As exact as futex_wait.
+/* Sleeps while each word is what was seen, until one of them is woken, or until (ns on CLOCK_MONOTONIC, not
+ * negative; INT64_MAX: for ever). A wake that this sleep has taken from its word is never reported as anything else. As exact as futex_wait.
  * Leaves errno alone. */
 int waitv(const struct waitv_word *words, unsigned n, int64_t until);
 

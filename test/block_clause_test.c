@@ -131,7 +131,7 @@ static void a_cancel_of_an_ancestor_and_a_deadline_end_a_futex_wait(void **state
 {
     (void)state;
     rng_t rng = rng_make(test_seed(), 1);
-    for (int round = 0; round < SCALED(600); round++) {
+    for (int round = 0; round < SCALED(150); round++) {
         uint32_t word = 0;
         blocked_t b;
         cctx_t *top = cctx_with_cancel(cctx_background()), *ctx = cctx_with_cancel(top);
@@ -177,11 +177,37 @@ static void signals_do_not_end_a_futex_wait(void **state)
     cctx_close(ctx);
 }
 
+/* A change without a wake is seen at the next look, which a signal makes. B3 */
+static void a_change_of_the_word_is_seen_by_who_looks_again(void **state)
+{
+    (void)state;
+    struct sigaction action, old;
+    memset(&action, 0, sizeof action);
+    action.sa_handler = on_signal;
+    assert_int_equal(sigaction(SIGUSR1, &action, &old), 0);
+    cctx_t *ctx = cctx_with_cancel(cctx_background());
+    const cctx_t *contexts[] = {ctx, cctx_background()};
+    for (int i = 0; i < 2; i++) {
+        uint32_t word = 0;
+        blocked_t b;
+        blocked_start(&b, waits_on_word, &(on_word_t){contexts[i], &word});
+        blocked_await(&b);
+        __atomic_store_n(&word, 1, __ATOMIC_RELEASE);
+        while (!__atomic_load_n(&b.over, __ATOMIC_ACQUIRE)) {
+            pthread_kill(b.thread, SIGUSR1);
+            sched_yield();
+        }
+        assert_int_equal(blocked_join(&b), 0);
+    }
+    sigaction(SIGUSR1, &old, NULL);
+    cctx_close(ctx);
+}
+
 /* Leaves no waiter counted, so that the next cancel makes no system call. C25 */
 static void a_futex_wait_that_is_over_leaves_nothing_in_the_context(void **state)
 {
     (void)state;
-    for (int i = 0; i < 300; i++) {
+    for (int i = 0; i < 100; i++) {
         uint32_t word = 0;
         cctx_t *ctx = cctx_with_timeout(cctx_background(), HOUR);
         blocked_t b;
@@ -381,6 +407,33 @@ static void deadlines_end_each_wait_though_the_library_has_no_thread(void **stat
     assert_int_equal(status, 0);
 }
 
+static void waits_in_a_sandbox(void *arg)
+{
+    (void)arg;
+    cctx_t *ctx = cctx_with_cancel(cctx_background());
+    const cctx_t *both[] = {ctx, ctx};
+    alarm(60);
+    if (!refuse_call(449, EPERM))
+        _exit(77);
+    for (int i = 0; i < 3; i++)
+        CHECK(cctx_wait_any(both, 2, cctx_now() + CCTX_US(100), NULL) == ETIMEDOUT);
+    cctx_cancel(ctx);
+    CHECK(cctx_wait_any(both, 2, CCTX_NEVER, NULL) == 0);
+    cctx_unref(ctx);
+}
+
+/* B3 */
+static void a_sandbox_that_does_not_know_futex_waitv_takes_nothing_away(void **state)
+{
+    (void)state;
+    if (TEST_TSAN)
+        NOT_APPLICABLE("no fork under ThreadSanitizer");
+    int status = run_in_child(waits_in_a_sandbox, NULL);
+    if (WIFEXITED(status) && WEXITSTATUS(status) == 77)
+        NOT_APPLICABLE("no seccomp filters");
+    assert_int_equal(status, 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -391,12 +444,14 @@ int main(void)
         cmocka_unit_test(a_wake_of_the_word_ends_the_wait_with_0_on_each_kind_of_context),
         cmocka_unit_test(a_cancel_of_an_ancestor_and_a_deadline_end_a_futex_wait),
         cmocka_unit_test(signals_do_not_end_a_futex_wait),
+        cmocka_unit_test(a_change_of_the_word_is_seen_by_who_looks_again),
         cmocka_unit_test(a_futex_wait_that_is_over_leaves_nothing_in_the_context),
         cmocka_unit_test(the_one_that_is_canceled_ends_a_wait_for_one_to_five_thousand),
         cmocka_unit_test(a_wait_for_many_that_is_over_leaves_nothing_in_them),
         cmocka_unit_test(the_first_index_that_is_done_is_told_and_what_can_never_be_done_is_passed_over),
         cmocka_unit_test(the_earliest_deadline_of_many_ends_the_wait),
         cmocka_unit_test(signals_do_not_end_a_wait_for_many),
+        cmocka_unit_test(a_sandbox_that_does_not_know_futex_waitv_takes_nothing_away),
         cmocka_unit_test(deadlines_end_each_wait_though_the_library_has_no_thread),
     };
     watchdog(100);

@@ -119,6 +119,46 @@ static void the_descriptor_of_each_kind_becomes_readable_however_it_ends(void **
     assert_int_equal(open_files(), before);
 }
 
+static cctx_callback_t crowd[160];
+static uint32_t crowd_ran;
+static void crowd_count(void *arg)
+{
+    (void)arg;
+    __atomic_fetch_add(&crowd_ran, 1, __ATOMIC_RELAXED);
+}
+static void *crowd_registers(void *arg)
+{
+    CHECK(cctx_after_func(arg, &crowd[crowd_ran++], crowd_count, NULL) == 0);
+    return NULL;
+}
+
+/* Threads that register by turns make the list of callbacks a wider one, before the first call and after it. */
+/* C24, C28 */
+static void a_crowd_of_callbacks_changes_nothing_of_the_descriptor(void **state)
+{
+    (void)state;
+    for (int after = 0; after < 2; after++) {
+        cctx_t *ctx = cctx_with_cancel(cctx_background());
+        int fd = after ? -1 : cctx_fd(ctx);
+        crowd_ran = 0;
+        for (int i = 0; i < 160; i++) {
+            if (i % 2)
+                crowd_registers(ctx);
+            else
+                thread_join(thread_start(crowd_registers, ctx));
+        }
+        assert_true(cctx_fd(ctx) == fd || after);
+        fd = cctx_fd(ctx);
+        assert_false(readable(fd));
+        crowd_ran = 0;
+        cctx_cancel(ctx);
+        assert_int_equal(crowd_ran, 160);
+        assert_true(readable(fd));
+        cctx_unref(ctx);
+        assert_false(is_open(fd));
+    }
+}
+
 /* C13, C21: the deadline makes it readable by itself; a live one that is dropped closes it. */
 static void epoll_takes_the_descriptors_of_many_contexts(void **state)
 {
@@ -144,7 +184,8 @@ static void epoll_takes_the_descriptors_of_many_contexts(void **state)
     }
     for (unsigned i = 0; i < N; i++)
         cctx_unref(ctxs[i]);
-    assert_int_equal(open_files(), before);
+    while (open_files() != before) /* the last deadline is just passing through its context */
+        sched_yield();
     close(epoll);
 }
 
@@ -423,7 +464,7 @@ static void all_who_ask_at_once_get_one_descriptor_and_a_cancel_reaches_it(void 
 {
     (void)state;
     int before = open_files();
-    for (int round = 0; round < SCALED(600); round++) {
+    for (int round = 0; round < SCALED(150); round++) {
         cctx_t *top = cctx_with_cancel(cctx_background());
         shared = cctx_with_cancel(top);
         first_fd = -1;
@@ -441,6 +482,7 @@ int main(void)
         cmocka_unit_test(the_descriptor_is_the_same_each_time_and_shared_by_values),
         cmocka_unit_test(null_is_einval_and_what_can_never_be_done_is_edeadlk),
         cmocka_unit_test(the_descriptor_of_each_kind_becomes_readable_however_it_ends),
+        cmocka_unit_test(a_crowd_of_callbacks_changes_nothing_of_the_descriptor),
         cmocka_unit_test(epoll_takes_the_descriptors_of_many_contexts),
         cmocka_unit_test(without_a_descriptor_to_be_had_it_is_emfile_and_nothing_else_breaks),
         cmocka_unit_test(the_child_of_a_fork_gets_a_descriptor_of_its_own_and_leaves_the_parents_alone),
