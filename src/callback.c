@@ -51,7 +51,12 @@ static void callback_call(struct thread *t, struct callback *cb, uint32_t from)
     sync_set(cb->frame, &frame);
     sync_store_relaxed(&cb->generation, thread_generation(), owned);
     sync_xor_acqrel(&cb->state, from | (uint32_t)CALLBACK_RUNNING, hook_run, none);
-    if (t) thread_claim(t, NULL);
+    if (t) {
+        thread_claim(t, NULL);
+        thread_count(t, COUNT_CALLBACKS, 1);
+    } else {
+        thread_count_here(COUNT_CALLBACKS, 1);
+    }
     fn(arg);
     if (!frame.gone) callback_end(cb, CALLBACK_FINISHED);
 }

@@ -42,6 +42,7 @@ struct walk {
     struct entry *leg, few[STACK];
     unsigned depth, room;
     struct cctx *later;                         /* pinned: one for which there was no room */
+    uintptr_t wins;                             /* flips that are not counted yet */
     bool skipped;                               /* some of the subtree was not entered */
     const cctx_cause_t *cause;                  /* of the node where the walk stands; NULL: not asked for yet */
 };
@@ -50,9 +51,13 @@ static void walk_flush(struct walk *w)
 {
     for (unsigned i = 0; i < w->wakes; i++) {
         node_wake(w->wake[i]);
+        probe1(wake, w->wake[i]);
+        done_wake(&w->wake[i]->state);
         node_unref(w->t, w->wake[i]);
     }
     for (unsigned i = 0; i < w->drops; i++) node_unref(w->t, w->drop[i]);
+    thread_count(w->t, COUNT_DONE, w->wins);
+    w->wins = 0;
     w->wakes = w->drops = w->visits = 0;
 }
 
@@ -104,6 +109,17 @@ static inline void walk_wakes(struct walk *w, struct cctx *c, uint32_t old)
     if (unlikely(done_sleepers(old)) && node_try_pin(c)) w->wake[w->wakes++] = c;
 }
 
+/* Flips n; the old word. *wins counts those that were won. */
+static inline uint32_t flip(struct cctx *n, uint32_t bits, uintptr_t *wins)
+{
+    uint32_t old;
+    if (done_win(&n->state, bits, &old)) {
+        ++*wins;
+        probe2(done, n, old | DONE | bits);
+    }
+    return old;
+}
+
 static uintptr_t claim(struct cctx *n, uintptr_t word, bool *mine);
 
 /* A parent n of a merged node is done: so is that node, with n's error and cause. Returns its family if it is to be
@@ -116,7 +132,7 @@ static struct family *walk_leg(struct walk *w, struct cctx *n, struct leg *leg)
     if (!w->cause) w->cause = cancel_cause(n);
     bool mine;
     uintptr_t word = claim(m, (uintptr_t)w->cause | (s & TIMEDOUT ? CAUSE_DEADLINE : CAUSE_BORROWED), &mine);
-    uint32_t old = done_flip(&m->state, CAUSED | ((word & CAUSE_TAG) == CAUSE_DEADLINE ? (uint32_t)TIMEDOUT : 0));
+    uint32_t old = flip(m, CAUSED | ((word & CAUSE_TAG) == CAUSE_DEADLINE ? (uint32_t)TIMEDOUT : 0), &w->wins);
     walk_wakes(w, m, old);
     struct family *f = walk_descends(m, old);
     if (f && w->depth < w->room) {
@@ -195,7 +211,7 @@ static void walk_once(struct walk *w, struct cctx *top, struct family *f)
         } else {
             c = (struct cctx *)occupant;
             /* n shows DONE here: its flip, by whomever, was acquired on the way down. */
-            uint32_t old = done_flip(&c->state, INHERITED | (sync_load_relaxed(&n->state, owned) & TIMEDOUT));
+            uint32_t old = flip(c, INHERITED | (sync_load_relaxed(&n->state, owned) & TIMEDOUT), &w->wins);
             walk_wakes(w, c, old);
             down = walk_descends(c, old);
             if (down) walk_cause(w, c);
@@ -261,21 +277,49 @@ static uintptr_t claim(struct cctx *n, uintptr_t word, bool *mine)
 static uint32_t decide(struct cctx *n, uintptr_t word, uint32_t reason, bool *mine)
 {
     *mine = false;
-    if (word == 0) return done_flip(&n->state, reason);
-    uintptr_t stands = claim(n, word, mine);
-    return done_flip(&n->state, CAUSED | ((stands & CAUSE_TAG) == CAUSE_DEADLINE ? (uint32_t)TIMEDOUT : 0));
+    if (word != 0) {
+        uintptr_t stands = claim(n, word, mine);
+        reason = CAUSED | ((stands & CAUSE_TAG) == CAUSE_DEADLINE ? (uint32_t)TIMEDOUT : 0);
+    }
+    uintptr_t wins = 0;
+    uint32_t old = flip(n, reason, &wins);
+    thread_count_here(COUNT_DONE, wins);
+    return old;
 }
 
 void cancel_spread(struct cctx *n, uint32_t old, enum cancel_where where)
 {
     if (unlikely(done_sleepers(old))) node_wake(n);
+    if (unlikely(done_sleepers(old))) {
+        probe1(wake, n);
+        done_wake(&n->state);
+    }
     if (old & INNER) finish(n, old, where);
+}
+
+bool cancel_rest(struct cctx *n, uint32_t old)
+{
+    bool won = !(old & DONE);
+    if (won) {
+        thread_count_here(COUNT_DONE, 1);
+        probe2(done, n, old | DONE);
+    }
+    cancel_spread(n, old, CANCEL_HERE);
+    return won;
+}
+
+void cancel_inherit(struct cctx *n, uint32_t s)
+{
+    uintptr_t wins = 0;
+    flip(n, INHERITED | (s & TIMEDOUT), &wins);
+    thread_count_here(COUNT_DONE, wins);
 }
 
 bool cancel_node(struct cctx *n, const cctx_cause_t *cause, unsigned tag)
 {
     bool mine;
     if (!cause) return cancel_plain(n);
+    probe1(cancel, n);
     uint32_t old = decide(n, (uintptr_t)cause | tag, 0, &mine);
     if (!mine && tag == CAUSE_OWNED) alloc_put((void *)(uintptr_t)cause);
     cancel_spread(n, old, CANCEL_HERE);
@@ -288,5 +332,8 @@ void cancel_deadline(struct cctx *n)
     uintptr_t word = sync_load_relaxed(&n->cause, cas_seed);
     /* A cancel that has claimed is finished, not refuted: it may have taken the place of the deadline's own cause. */
     if ((word & CAUSE_TAG) == CAUSE_OWN) word = word - CAUSE_OWN + CAUSE_DEADLINE;
-    cancel_spread(n, decide(n, word, TIMEDOUT, &mine), CANCEL_HAND_OVER);
+    probe1(fire, n);
+    uint32_t old = decide(n, word, TIMEDOUT, &mine);
+    if (!(old & DONE) && (sync_load_relaxed(&n->state, owned) & TIMEDOUT)) thread_count_here(COUNT_FIRED, 1);
+    cancel_spread(n, old, CANCEL_HAND_OVER);
 }

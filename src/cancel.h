@@ -25,12 +25,18 @@ enum cancel_where {
 
 /* What follows a flip that found old, whoever won: the winner may be stopped. */
 void cancel_spread(struct cctx *n, uint32_t old, enum cancel_where where);
+/* The same, counted, for a cancel: true if this call did it. */
+bool cancel_rest(struct cctx *n, uint32_t old);
 /* Cancels n with the constant cause. True: this call did it. The caller has a reference. */
 static inline bool cancel_plain(struct cctx *n)
 {
+    probe1(cancel, n);
     uint32_t old = done_flip(&n->state, 0);
-    if (unlikely(done_sleepers(old) || (old & INNER))) cancel_spread(n, old, CANCEL_HERE);
-    return !(old & DONE);
+    struct thread *t = thread_current;
+    if (unlikely((old & (DONE | EXPOSED | INNER | DONE_MANY)) != 0 || t == NULL)) return cancel_rest(n, old);
+    thread_count(t, COUNT_DONE, 1);
+    probe2(done, n, old | DONE);
+    return true;
 }
 /* The same with a cause, which has CAUSE_BORROWED or CAUSE_OWNED for its tag. An owned one that is not used is freed. */
 bool cancel_node(struct cctx *n, const cctx_cause_t *cause, unsigned tag);
@@ -38,10 +44,7 @@ bool cancel_node(struct cctx *n, const cctx_cause_t *cause, unsigned tag);
 void cancel_deadline(struct cctx *n);
 
 /* n is being born below a done node whose state word is s. */
-static inline void cancel_inherit(struct cctx *n, uint32_t s)
-{
-    done_flip(&n->state, INHERITED | (s & TIMEDOUT));
-}
+void cancel_inherit(struct cctx *n, uint32_t s);
 /* The cause of a node that the caller has seen done, with acquire: with that it has seen the cause, and each ancestor on
  * the way there done. Never NULL. In a section or with a reference. */
 const cctx_cause_t *cancel_cause(struct cctx *n);

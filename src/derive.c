@@ -18,6 +18,9 @@ static struct cctx todo = {
 const cctx_t *cctx_background(void) { return &background; }
 const cctx_t *cctx_todo(void) { return &todo; }
 
+/* n was made by the public function call, for the code that called it; or NULL. */
+#define MADE(n, call) node_made((n), __builtin_return_address(0), (call))
+
 static struct cctx *fail(int error)
 {
     errno = error;
@@ -67,7 +70,7 @@ cctx_t *cctx_with_cancel(const cctx_t *ctx)
         n = NULL;
     }
     thread_end(t);
-    return likely(n != NULL) ? n : fail(ENOMEM);
+    return likely(n != NULL) ? MADE(n, "cctx_with_cancel") : fail(ENOMEM);
 }
 
 /* now is the one reading of the clock. */
@@ -94,14 +97,14 @@ static struct cctx *derive_deadline(struct cctx *parent, int64_t deadline, const
     return n ? n : fail(error);
 }
 
-cctx_t *cctx_with_deadline_cause(const cctx_t *ctx, cctx_time_t deadline, const cctx_cause_t *cause)
+static struct cctx *derive_until(const cctx_t *ctx, cctx_time_t deadline, const cctx_cause_t *cause)
 {
     if (!ctx) return fail(EINVAL);
     node_check(ctx, "cctx_with_deadline");
     return derive_deadline((struct cctx *)(uintptr_t)ctx, deadline, cause, clock_now());
 }
 
-cctx_t *cctx_with_timeout_cause(const cctx_t *ctx, int64_t timeout, const cctx_cause_t *cause)
+static struct cctx *derive_for(const cctx_t *ctx, int64_t timeout, const cctx_cause_t *cause)
 {
     if (!ctx) return fail(EINVAL);
     node_check(ctx, "cctx_with_timeout");
@@ -109,12 +112,25 @@ cctx_t *cctx_with_timeout_cause(const cctx_t *ctx, int64_t timeout, const cctx_c
     return derive_deadline((struct cctx *)(uintptr_t)ctx, time_add(now, timeout), cause, now);
 }
 
-cctx_t *cctx_with_deadline(const cctx_t *ctx, cctx_time_t deadline)
+cctx_t *cctx_with_deadline_cause(const cctx_t *ctx, cctx_time_t deadline, const cctx_cause_t *cause)
 {
-    return cctx_with_deadline_cause(ctx, deadline, NULL);
+    return MADE(derive_until(ctx, deadline, cause), "cctx_with_deadline_cause");
 }
 
-cctx_t *cctx_with_timeout(const cctx_t *ctx, int64_t timeout) { return cctx_with_timeout_cause(ctx, timeout, NULL); }
+cctx_t *cctx_with_timeout_cause(const cctx_t *ctx, int64_t timeout, const cctx_cause_t *cause)
+{
+    return MADE(derive_for(ctx, timeout, cause), "cctx_with_timeout_cause");
+}
+
+cctx_t *cctx_with_deadline(const cctx_t *ctx, cctx_time_t deadline)
+{
+    return MADE(derive_until(ctx, deadline, NULL), "cctx_with_deadline");
+}
+
+cctx_t *cctx_with_timeout(const cctx_t *ctx, int64_t timeout)
+{
+    return MADE(derive_for(ctx, timeout, NULL), "cctx_with_timeout");
+}
 
 const cctx_t *cctx_without_cancel(const cctx_t *ctx)
 {
@@ -129,7 +145,7 @@ const cctx_t *cctx_without_cancel(const cctx_t *ctx)
         node_ref(parent);
     }
     thread_end(t);
-    return n ? n : fail(ENOMEM);
+    return n ? MADE(n, "cctx_without_cancel") : fail(ENOMEM);
 }
 
 const cctx_t *cctx_with_value(const cctx_t *ctx, const cctx_key_t *key, void *value)
@@ -149,7 +165,8 @@ const cctx_t *cctx_with_value(const cctx_t *ctx, const cctx_key_t *key, void *va
     node_init(&v->node, KIND_VALUE, parent, sync_get(parent->done));
     sync_set(v->node.values, v->table);
     node_ref(parent);
-    return &v->node;
+    thread_count_here(COUNT_MADE + KIND_VALUE, 1);
+    return MADE(&v->node, "cctx_with_value");
 }
 
 /* ------------------------------------------------------------------------------------------------- the merge */
@@ -184,6 +201,7 @@ cctx_t *cctx_with_any(const cctx_t *const parents[], size_t count)
     struct cctx *n = &a->node;
     struct thread *t = thread_begin();
     node_init(n, KIND_ANY, first, &n->state);
+    thread_count(t, COUNT_MADE + KIND_ANY, 1);
     for (size_t i = 1; i < count; i++) {
         node_check(parents[i], "cctx_with_any");
         int64_t d = sync_get(((struct cctx *)(uintptr_t)parents[i])->deadline);
@@ -201,5 +219,5 @@ cctx_t *cctx_with_any(const cctx_t *const parents[], size_t count)
         break;
     }
     thread_end(t);
-    return n ? n : fail(ENOMEM);
+    return n ? MADE(n, "cctx_with_any") : fail(ENOMEM);
 }

@@ -2,6 +2,7 @@
  * SPDX-License-Identifier: BSD-2-Clause */
 #include "done.h"
 #include "clock.h"
+#include "epoch.h"
 #include "futex.h"
 
 #ifdef SYNC_SMALL
@@ -21,6 +22,7 @@ static inline void spin_pause(void)
 
 void done_wake(sync_u32 *word)
 {
+    thread_count_here(COUNT_WAKES, 1);
     futex_wake(word);
     sync_or_acqrel(word, (uint32_t)WOKEN, none, none);
 }
@@ -41,7 +43,8 @@ void done_leave(sync_u32 *word)
         if (sync_cas_relaxed(word, &s, s - DONE_WAITER, stat)) return;
 }
 
-bool done_wait(sync_u32 *word, int64_t until)
+/* Sleeps until word is done (true) or the time has come. The caller is counted in. */
+static bool waiter_sleep(sync_u32 *word, int64_t until)
 {
     if (until != INT64_MAX && clock_now() >= until) return (sync_load_acq(word, done) & DONE) != 0;
     for (int i = 0; i < SPINS; i++) {
@@ -58,6 +61,20 @@ bool done_wait(sync_u32 *word, int64_t until)
             return (sync_load_acq(word, done) & DONE) != 0;
         }
     }
+}
+
+bool done_wait(sync_u32 *word, int64_t until)
+{
+    if (until != INT64_MAX && clock_now() >= until) return (sync_load_acq(word, done) & DONE) != 0;
+    for (int i = 0; i < SPINS; i++) {
+        if (sync_load_acq(word, done) & DONE) return true;
+        spin_pause();
+    }
+    if (!waiter_enter(word)) return true;
+    thread_count_here(COUNT_PARKED, 1);
+    bool done = waiter_sleep(word, until);
+    thread_count_here(COUNT_PARKED, (uintptr_t)-1);
+    return done;
 }
 
 void done_expose(sync_u32 *word)

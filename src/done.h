@@ -29,14 +29,24 @@ enum {
 #define DONE_WAITER     (1u << 24)
 #define DONE_MANY       (255u << 24)
 
-/* Flips word to done with bits; returns the old word: the caller won iff DONE was clear in it. Lock-free.
+/* Flips word to done with bits; true: the caller won. *old is the old word, with DONE clear in it if so. Lock-free.
  * Ordering: release and acquire (edge done), and side B of the handshake attach. */
-static inline uint32_t done_flip(sync_u32 *word, uint32_t bits)
+static inline bool done_win(sync_u32 *word, uint32_t bits, uint32_t *old)
 {
     uint32_t s = sync_load_acq(word, done);
     while (!(s & DONE))
-        if (sync_cas_hs(word, &s, s | DONE | bits, attach, b, done, done)) break;
-    return s;
+        if (sync_cas_hs(word, &s, s | DONE | bits, attach, b, done, done)) {
+            *old = s;
+            return true;
+        }
+    *old = s;
+    return false;
+}
+static inline uint32_t done_flip(sync_u32 *word, uint32_t bits)
+{
+    uint32_t old;
+    done_win(word, bits, &old);
+    return old;
 }
 
 /* Does a thread that saw old have somebody to wake? */

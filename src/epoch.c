@@ -21,14 +21,7 @@
 #include <pthread.h>
 #include <sched.h>
 
-#if defined __SANITIZE_THREAD__
-#define EPOCH_TSAN 1
-#elif defined __has_feature
-#if __has_feature(thread_sanitizer)
-#define EPOCH_TSAN 1
-#endif
-#endif
-#ifdef EPOCH_TSAN
+#ifdef SYNC_TSAN
 void __tsan_acquire(void *token);
 void __tsan_release(void *token);
 static char grace;
@@ -76,6 +69,7 @@ static struct record reserve[RESERVE];
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 static pthread_key_t key;
 static bool have_key;
+static sync_ptr apart[COUNTS];          /* what threads count that have no record */
 static unsigned generation;             /* written in the child of a fork alone, while it has one thread */
 
 unsigned thread_generation(void) { return generation; }
@@ -142,6 +136,7 @@ static void thread_exit(void *arg)
 static void forked(void)
 {
     generation++;
+    sync_store_relaxed(&apart[COUNT_PARKED], (uintptr_t)0, owned);
     struct record *mine = thread_current ? record_of(thread_current) : NULL;
     for (struct record *r = (struct record *)sync_load_relaxed(&records, owned); r; r = r->next) {
         if (r == mine) continue;
@@ -155,6 +150,7 @@ static void forked(void)
         r->thread.inside = false;
         r->thread.transient = 0;
         sync_store_relaxed(&r->thread.claim, (uintptr_t)0, owned);
+        sync_store_relaxed(&r->thread.count[COUNT_PARKED], (uintptr_t)0, owned);
         sync_store_relaxed(&r->in_use, 0u, owned);
     }
 }
@@ -201,6 +197,30 @@ bool thread_claimed(const void *what)
     for (struct record *r = (struct record *)sync_load_acq(&records, record); r; r = r->next)
         if (sync_load_acq(&r->thread.claim, hook_run) == (uintptr_t)what) return true;
     return false;
+}
+
+void thread_count_apart(unsigned which, uintptr_t n) { sync_add_relaxed(&apart[which], n, stat); }
+
+uintptr_t thread_counted(unsigned which)
+{
+    uintptr_t sum = sync_load_relaxed(&apart[which], stat);
+    for (struct record *r = (struct record *)sync_load_acq(&records, record); r; r = r->next)
+        sum += sync_load_relaxed(&r->thread.count[which], stat);
+    return sum;
+}
+
+uintptr_t thread_counted_freed(unsigned kind)
+{
+    uintptr_t sum = 0;
+    for (struct record *r = (struct record *)sync_load_acq(&records, record); r; r = r->next)
+        sum += sync_load_relaxed(&r->thread.freed[kind], stat);
+    return sum;
+}
+
+unsigned thread_records(void)
+{
+    unsigned n = sync_load_relaxed(&record_count, stat);
+    return n > RESERVE ? n - RESERVE : 0;
 }
 
 void epoch_enter(struct thread *t)

@@ -21,6 +21,19 @@ struct epoch_link {
     void (*reclaim)(struct epoch_link *link);
 };
 
+/* Numbers for people. Each thread writes its own, in its record; what they say is a sum over all records. Of a context
+ * one thread counts the making and another one the end, so a single record's numbers mean nothing. */
+enum thread_count {
+    COUNT_DONE,                 /* flips that were won */
+    COUNT_FIRED,                /* those by a deadline */
+    COUNT_CALLBACKS,            /* callbacks begun */
+    COUNT_WAKES,
+    COUNT_PARKED,               /* waits that sleep now */
+    COUNT_MADE,                 /* by the kind of the context */
+    COUNT_KINDS = 16,
+    COUNTS = COUNT_MADE + COUNT_KINDS
+};
+
 struct thread {                 /* what the library keeps per thread; recycled, never freed */
     struct magazine cells;
     unsigned ordinal;           /* 0, 1, …: picks a stripe. Its thread may move on to the next */
@@ -28,6 +41,8 @@ struct thread {                 /* what the library keeps per thread; recycled, 
     unsigned retired;           /* since the last poll */
     bool inside;                /* in a section */
     sync_ptr claim;             /* see thread_claim; the owner writes, others read */
+    sync_ptr count[COUNTS];     /* the owner writes, others read; kept when the record is recycled */
+    sync_ptr freed[COUNT_KINDS];        /* likewise */
 };
 
 extern _Thread_local struct thread *thread_current;
@@ -47,6 +62,29 @@ static inline void thread_end(struct thread *t)
 {
     if (unlikely(t->transient != 0)) thread_end_slow(t);
 }
+
+static inline void thread_count(struct thread *t, unsigned which, uintptr_t n) { sync_count(&t->count[which], n); }
+static inline void thread_count_freed(struct thread *t, size_t kind) 
+{
+    sync_count((sync_ptr *)(void *)((char *)t->freed + kind * sizeof(sync_ptr)), 1);
+}
+/* The same for the calling thread, which need not have a record. Async-signal-safe. */
+#ifdef SYNC_RELACY
+#define thread_count_here(which, n) ((void)(which), (void)(n))
+#else
+void thread_count_apart(unsigned which, uintptr_t n);
+static inline void thread_count_here(unsigned which, uintptr_t n)
+{
+    struct thread *t = thread_current;
+    if (likely(t != NULL)) thread_count(t, which, n);
+    else thread_count_apart(which, n);
+}
+#endif
+/* The sum over all threads, those that are gone included. */
+uintptr_t thread_counted(unsigned which);
+uintptr_t thread_counted_freed(unsigned kind);
+/* How many records there are: the most threads that had one at a time. */
+unsigned thread_records(void);
 
 /* How often this process image is the child of a fork: tells what died with the parent's other threads. */
 unsigned thread_generation(void);

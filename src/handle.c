@@ -9,7 +9,9 @@
 const cctx_t *cctx_ref(const cctx_t *ctx)
 {
     node_check(ctx, "cctx_ref");
-    if (ctx) node_ref((struct cctx *)(uintptr_t)ctx);
+    if (!ctx) return NULL;
+    node_ref((struct cctx *)(uintptr_t)ctx);
+    node_handle(ctx, 1);
     return ctx;
 }
 
@@ -18,6 +20,7 @@ void cctx_unref(const cctx_t *ctx)
     struct cctx *n = (struct cctx *)(uintptr_t)ctx;
     if (!n || node_is_root(n)) return;
     node_check(ctx, "cctx_unref");
+    node_handle(ctx, (uint32_t)-1);
     struct thread *t = thread_begin();
     node_unref(t, n);
     thread_end(t);
@@ -27,13 +30,14 @@ void cctx_unref(const cctx_t *ctx)
 static bool can_cancel(struct cctx *ctx, const char *call)
 {
     node_check(ctx, call);
-    return ctx && node_kind(ctx) >= KIND_CANCEL;
+    return ctx && (sync_load_relaxed(&ctx->state, owned) & KIND_MASK) >= (uint32_t)KIND_CANCEL << KIND_SHIFT;
 }
 
 void cctx_close(cctx_t *ctx)
 {
     if (!ctx || node_is_root(ctx)) return;
     node_check(ctx, "cctx_close");
+    node_handle(ctx, (uint32_t)-1);
     /* The last handle of a leaf: nobody can see it done any more, so the flip would be for nobody. */
     bool unseen = sync_load_acq(&ctx->refs, last_ref) == 1 &&      /* first: it orders what other handles did */
                   !(sync_load_relaxed(&ctx->state, owned) & (INNER | EXPOSED));

@@ -12,12 +12,31 @@ struct timer node_timer;
 #ifdef SYNC_RELACY
 #include "node_model.h"         /* new and delete of objects with constructors; slot_is_inline by search */
 #else
-_Static_assert(sizeof(struct cctx) == CELL_SIZE || sizeof(void *) != 8, "a context is one line");
-_Static_assert(sizeof(struct cctx) <= CELL_SIZE && sizeof(struct family) <= CELL_SIZE, "they are cells");
+_Static_assert(sizeof(struct cctx) == CELL_SIZE || sizeof(void *) != 8 || CCTX_CHECK, "a context is one line");
+_Static_assert(sizeof(struct cctx) <= CELL_SIZE || CCTX_CHECK, "it is a cell");
+_Static_assert(sizeof(struct family) <= CELL_SIZE, "it is a cell");
 _Static_assert(offsetof(struct cctx, done) == 0, "the first word is frozen");
 _Static_assert(_Alignof(struct leg) > SLOT_NODE_MASK && _Alignof(cctx_cause_t) > CAUSE_TAG, "tags have room in addresses");
 
+#if CCTX_CHECK
+struct cctx *core_new(struct thread *t)
+{
+    (void)t;
+    return (struct cctx *)alloc_get_aligned(CACHE_LINE, sizeof(struct cctx));
+}
+/* What was freed last keeps its words for a while, so that node_check knows it: refs reads 0. */
+enum { QUARANTINE = 1024 };
+static void core_free(struct thread *t, struct cctx *n)
+{
+    static sync_ptr kept[QUARANTINE];
+    static sync_u32 turn;
+    uint32_t i = sync_add_relaxed(&turn, 1u, stat) % QUARANTINE;
+    (void)t;
+    alloc_put((void *)sync_swap_acqrel(&kept[i], (uintptr_t)n, page, page));
+}
+#else
 static void core_free(struct thread *t, struct cctx *n) { cell_put(&t->cells, n); }
+#endif
 static struct family *family_new(struct thread *t)
 {
     struct family *f = (struct family *)cell_get(&t->cells);
@@ -214,18 +233,18 @@ static bool node_close(struct cctx *n)
 }
 
 /* Can anybody without a reference look at n: a walker, the timer, a stop? */
-static bool node_published(struct cctx *n, uint32_t state)
+static bool node_published(struct cctx *n, enum node_kind kind, uint32_t state)
 {
     return sync_get(n->slot) != NULL || (state & (INNER | VIA)) != 0 || sync_load_relaxed(&n->family, owned) != 0 ||
-           node_kind(n) == KIND_ANY;
+           kind == KIND_ANY;
 }
 
 /* Could a thread without a reference pin n, whose last handle the caller has? A walker pins where it stands (INNER),
  * a merged node, and whom it wakes: then the state that it saw had sleepers, and after DONE nobody counts them down.
- * The timer pins what is armed. */
+ * The timer pins what is armed. A dump pins whose cause it reads (CAUSED), and in a checked build anybody. */
 static bool node_pinnable(struct cctx *n, uint32_t state)
 {
-    return (state & (INNER | EXPOSED)) != 0 || state >= DONE_WAITER ||
+    return CCTX_CHECK || (state & (INNER | EXPOSED | CAUSED)) != 0 || state >= DONE_WAITER ||
            sync_load_relaxed(&n->family, owned) != 0 || node_kind(n) == KIND_ANY;
 }
 
@@ -272,34 +291,22 @@ static void node_detach(struct graves *g, struct cctx *parent, sync_ptr *slot)
     if (!slot || owner != parent) node_drop_onto(g, parent);
 }
 
+/* n, of a kind, is dead. In a checked build its refs tell, also where the last drop was no write (see node_drop). */
+static inline void node_ended(struct thread *t, struct cctx *n, size_t kind)
+{
+    thread_count_freed(t, kind);
+    probe1(free, n);
 #if CCTX_CHECK
-/* What was freed last keeps its words for a while, so that node_check knows it: refs reads 0. In this build each
- * node is an allocation of its own (CELL_DIRECT). */
-enum { QUARANTINE = 1024 };
-static void quarantine(void *memory)
-{
-    static sync_ptr kept[QUARANTINE];
-    static sync_u32 turn;
-    uint32_t i = sync_add_relaxed(&turn, 1u, stat) % QUARANTINE;
-    alloc_put((void *)sync_swap_acqrel(&kept[i], (uintptr_t)memory, page, page));
-}
+    sync_store_relaxed(&n->refs, 0u, owned);
+    registry_remove(&n->entry);
+#else
+    (void)n;
 #endif
-
-/* For node_check, where the last drop was no write: see node_drop. */
-static void node_mark_freed(struct cctx *n)
-{
-    if (CCTX_CHECK) sync_store_relaxed(&n->refs, 0u, owned);
 }
 
 static void node_memory_free(struct thread *t, struct cctx *n)
 {
-#if CCTX_CHECK
-    if (CELL_DIRECT) {
-        quarantine(n);
-        return;
-    }
-#endif
-    if (node_kind(n) == KIND_ANY || node_kind(n) == KIND_VALUE) alloc_put(n);
+    if (!CCTX_CHECK && (node_kind(n) == KIND_ANY || node_kind(n) == KIND_VALUE)) alloc_put(n);
     else core_free(t, n);
 }
 
@@ -311,8 +318,7 @@ static struct epoch_link *link_of(struct cctx *n) { return (struct epoch_link *)
 /* A leaf is a cell alone. */
 static void node_reclaim_leaf(struct epoch_link *link)
 {
-    if (CCTX_CHECK) node_memory_free(thread_current, node_of(link));
-    else core_free(thread_current, node_of(link));
+    core_free(thread_current, node_of(link));
 }
 
 /* Frees the memory of a dead node that nobody reaches any more. */
@@ -328,10 +334,10 @@ static void node_reclaim(struct epoch_link *link)
     node_memory_free(thread_current, n);
 }
 
-static void node_free(struct thread *t, struct cctx *n)
+static void node_free(struct thread *t, struct cctx *n, enum node_kind kind)
 {
-    bool published = node_published(n, sync_load_relaxed(&n->state, owned));
-    node_mark_freed(n);
+    bool published = node_published(n, kind, sync_load_relaxed(&n->state, owned));
+    node_ended(t, n, kind);
     if (!published) {
         node_reclaim(link_of(n));
         return;
@@ -361,7 +367,7 @@ static void node_bury(struct thread *t, struct graves *g)
         }
         /* The slot before the parent's pin, and both before n: what is retired is unreachable by then. */
         node_detach(g, parent, slot);
-        node_free(t, n);
+        node_free(t, n, kind);
     }
 }
 
@@ -376,18 +382,20 @@ static inline bool node_drop_leaf(struct thread *t, struct cctx *n)
     sync_ptr *slot = sync_get(n->slot);
     if (slot ? node_owner(parent) != parent : !node_is_root(parent)) return false;
     uintptr_t timer = sync_load_relaxed(&n->family, owned);
-    if (timer) {                        /* not INNER: it is the slot of its timer */
-        if (!sync_cas_acqrel(&n->refs, &last, 0u, none, last_ref)) return false;
-        timer_disarm((sync_ptr *)(timer & ~(uintptr_t)FAMILY_TIMER));
+    if ((timer || CCTX_CHECK) && !sync_cas_acqrel(&n->refs, &last, 0u, none, last_ref)) return false;
+    if (!slot && !timer) {              /* nobody else has ever seen it */
+        node_ended(t, n, sync_load_relaxed(&n->state, owned) >> KIND_SHIFT);
+        core_free(t, n);
+        return true;
     }
-    node_mark_freed(n);
+    if (timer) timer_disarm((sync_ptr *)(timer & ~(uintptr_t)FAMILY_TIMER));     /* not INNER: it is its timer's slot */
     if (slot) {
         node_vacate(parent, slot);
         uintptr_t w = sync_swap_acqrel(slot, (uintptr_t)0, empty, none);    /* the last touch of parent */
         if (unlikely(w & SLOT_TAG)) node_unref(t, parent);
     }
-    if (slot || timer) epoch_retire(t, link_of(n), node_reclaim_leaf, 1);
-    else node_reclaim_leaf(link_of(n));
+    node_ended(t, n, sync_load_relaxed(&n->state, owned) >> KIND_SHIFT);
+    epoch_retire(t, link_of(n), node_reclaim_leaf, 1);
     return true;
 }
 
@@ -396,7 +404,7 @@ static __attribute__((noinline)) void node_drop_any(struct thread *t, struct cct
 {
     struct graves g = {NULL};
     node_drop_onto(&g, n);
-    node_bury(t, &g);
+    if (unlikely(g.first != NULL)) node_bury(t, &g);
 }
 
 void node_unref(struct thread *t, struct cctx *n)
@@ -404,7 +412,11 @@ void node_unref(struct thread *t, struct cctx *n)
     if (!node_drop_leaf(t, n)) node_drop_any(t, n);
 }
 
-void node_discard(struct thread *t, struct cctx *n) { node_memory_free(t, n); }
+void node_discard(struct thread *t, struct cctx *n)
+{
+    thread_count_freed(t, node_kind(n));
+    node_memory_free(t, n);
+}
 
 #if CCTX_CHECK
 void node_check(const struct cctx *n, const char *call)
@@ -413,5 +425,28 @@ void node_check(const struct cctx *n, const char *call)
     if (!m || node_is_root(m) || (sync_load_relaxed(&m->refs, stat) & ~REFS_CLOSED) != 0) return;
     fprintf(stderr, "cctx: %s: context %p has been freed\n", call, (const void *)n);
     abort();
+}
+
+struct cctx *node_made(struct cctx *n, const void *site, const char *call)
+{
+    if (!n) return NULL;
+    struct cctx *p = sync_get(n->parent);
+    bool top = node_is_root(p);
+    struct made *e = &n->entry;
+    sync_store_relaxed(&e->root, top ? (uintptr_t)p : sync_load_relaxed(&p->entry.root, stat), stat);
+    top = top || node_kind(p) == KIND_WITHOUT;
+    sync_store_relaxed(&e->top, top ? (uintptr_t)p : sync_load_relaxed(&p->entry.top, stat), stat);
+    sync_store_relaxed(&e->site, (uintptr_t)site, stat);
+    sync_store_relaxed(&e->call, (uintptr_t)call, stat);
+    sync_store_relaxed(&e->handles, 1u, stat);
+    registry_add(e);
+    probe2(derive, n, p);
+    return n;
+}
+
+void node_handle(const struct cctx *n, uint32_t change)
+{
+    struct cctx *m = (struct cctx *)(uintptr_t)n;
+    if (!node_is_root(m)) sync_add_relaxed(&m->entry.handles, change, stat);
 }
 #endif

@@ -27,6 +27,8 @@
 #include "done.h"
 #include "epoch.h"
 #include "event.h"
+#include "probe.h"
+#include "registry.h"
 #include "roster.h"
 #include "table.h"
 #include "timer.h"
@@ -52,7 +54,7 @@ enum node_kind { KIND_BACKGROUND, KIND_TODO, KIND_WITHOUT, KIND_VALUE, KIND_CANC
 
 /* The state of a leaf that nobody could pin without a reference: one of two kinds, done or not. */
 #define LEAF_MUST ((uint32_t)KIND_CANCEL << KIND_SHIFT)
-#define LEAF_MAY  ((uint32_t)DONE | TIMEDOUT | CAUSED | INHERITED | 1u << KIND_SHIFT)
+#define LEAF_MAY  ((uint32_t)DONE | TIMEDOUT | INHERITED | 1u << KIND_SHIFT)
 
 /* The cause word: 0 or p|CAUSE_OWN is unclaimed, the rest is claimed for ever. */
 enum {
@@ -77,6 +79,9 @@ struct cctx {                   /* one cell, one line */
     sync_ptr cause;             /* see above; in a dead node the link of those to bury */
     sync_plain(sync_ptr *) slot;        /* in the owner of parent; NULL: parent is pinned by a reference. Constant */
     sync_ptr family;            /* 0; a struct family; or the node's timer slot | FAMILY_TIMER */
+#if CCTX_CHECK
+    struct made entry;         /* in this build a context is an allocation of its own */
+#endif
 };
 enum { FAMILY_TIMER = 1 };
 enum { FAMILY_TURNS = 255, FAMILY_CROWD = 64 };        /* so many turns: many threads fill the slots */
@@ -162,7 +167,7 @@ static inline void node_init(struct cctx *n, enum node_kind kind, struct cctx *p
     sync_init(&n->family, (uintptr_t)0);
 }
 
-#ifdef SYNC_RELACY
+#if defined SYNC_RELACY || CCTX_CHECK
 struct cctx *core_new(struct thread *t);
 #else
 static inline struct cctx *core_new(struct thread *t) { return (struct cctx *)cell_get(&t->cells); }
@@ -171,7 +176,9 @@ static inline struct cctx *core_new(struct thread *t) { return (struct cctx *)ce
 static inline struct cctx *node_new(struct thread *t, enum node_kind kind, struct cctx *parent)
 {
     struct cctx *n = core_new(t);
-    if (likely(n != NULL)) node_init(n, kind, parent, &n->state);
+    if (unlikely(n == NULL)) return NULL;
+    node_init(n, kind, parent, &n->state);
+    thread_count(t, COUNT_MADE + (unsigned)kind, 1);
     return n;
 }
 
@@ -211,8 +218,22 @@ void node_discard(struct thread *t, struct cctx *n);
 
 #if CCTX_CHECK
 void node_check(const struct cctx *n, const char *call);
+/* A public function, call, made n (or could not: NULL) for the code at site. The entry's top is the nearest ancestor that
+ * can never be done and has no values of its own: a root, or one without cancel; its root is the root. */
+struct cctx *node_made(struct cctx *n, const void *site, const char *call);
+/* The user has one more handle, or one less. */
+void node_handle(const struct cctx *n, uint32_t change);
 #else
 static inline void node_check(const struct cctx *n, const char *call) { (void)n; (void)call; }
+static inline struct cctx *node_made(struct cctx *n, const void *site, const char *call)
+{
+    (void)site, (void)call;
+#if PROBES
+    if (likely(n != NULL)) probe2(derive, n, sync_get(n->parent));
+#endif
+    return n;
+}
+static inline void node_handle(const struct cctx *n, uint32_t change) { (void)n; (void)change; }
 #endif
 
 #endif

@@ -405,6 +405,17 @@ size_t timer_work(struct timer *t, struct thread *self, int64_t now)
     return fired;
 }
 
+size_t timer_armed(struct timer *t)
+{
+    size_t armed = 0;
+    for (int i = 0; i < TIMER_TIERS; i++) {
+        struct roster *set = (struct roster *)sync_load_acq(&t->tier[i].set, chunk);
+        for (sync_ptr *x = set ? roster_first(set) : NULL; x; x = roster_next(x))
+            armed += sync_load_relaxed(x, stat) != 0;
+    }
+    return armed;
+}
+
 int64_t timer_next(struct timer *t) { return sync_load_relaxed(&t->next_wake, hint); }
 
 void timer_sleep(struct timer *t, int64_t now, int64_t least)

@@ -66,6 +66,8 @@ size_t timer_work(struct timer *t, struct thread *self, int64_t now);
 int64_t timer_next(struct timer *t);
 /* Parks until there may be work, and until `least` unless the bell rings. */
 void timer_sleep(struct timer *t, int64_t now, int64_t least);
+/* How many are armed: a look at each slot there ever was. Any thread. */
+size_t timer_armed(struct timer *t);
 /* In the child of a fork, where the role's thread is gone. */
 void timer_forked(struct timer *t);
 
