@@ -90,7 +90,8 @@
  * bit 1 "by a deadline"; that and the sizes of the structs below are frozen, all else may change (C31).
  *
  * CHECKING: a library built with CCTX_CHECK=1 aborts with one line on stderr at a use after free, an
- * unref too many or a callback that is registered twice.
+ * unref too many or a callback that is registered twice, and tells at exit where in the program contexts
+ * were made that were never closed; see cctx/inspect.h.
  */
 
 #include <errno.h>
