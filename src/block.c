@@ -90,7 +90,9 @@ int cctx_futex_wait(const cctx_t *ctx, const uint32_t *user, uint32_t expected)
         if (waitv(&alone, 1, INT64_MAX) == 0 || changed(word, expected)) return 0;
     }
     if (!done_enter(&n->state)) return cctx_err(ctx);
+    thread_count_here(COUNT_PARKED, 1);
     int r = wait_for_both(ctx, n, word, expected);
+    thread_count_here(COUNT_PARKED, (uintptr_t)-1);
     done_leave(&n->state);
     return r == WAITV_NONE ? wait_by_callback(ctx, n, word, expected) : r;
 }
@@ -144,12 +146,14 @@ static int wait_for_words(struct waitv_word *w, unsigned n, const cctx_t *const 
     unsigned counted = 0;
     int r = 0;
     while (counted < n && done_enter(w[counted].word)) counted++;
+    thread_count_here(COUNT_PARKED, 1);
     while (!words_look(w, n) && r == 0) {
         int64_t now = clock_now(), next = earliest(ctxs, count, now);
         if (next <= now) continue;
         if (until <= now) r = ETIMEDOUT;
         else if (waitv(w, n, time_min(until, next)) == WAITV_NONE) r = WAITV_NONE;
     }
+    thread_count_here(COUNT_PARKED, (uintptr_t)-1);
     while (counted > 0) done_leave(w[--counted].word);
     return r;
 }

@@ -51,8 +51,6 @@ static void walk_flush(struct walk *w)
 {
     for (unsigned i = 0; i < w->wakes; i++) {
         node_wake(w->wake[i]);
-        probe1(wake, w->wake[i]);
-        done_wake(&w->wake[i]->state);
         node_unref(w->t, w->wake[i]);
     }
     for (unsigned i = 0; i < w->drops; i++) node_unref(w->t, w->drop[i]);
@@ -290,10 +288,6 @@ static uint32_t decide(struct cctx *n, uintptr_t word, uint32_t reason, bool *mi
 void cancel_spread(struct cctx *n, uint32_t old, enum cancel_where where)
 {
     if (unlikely(done_sleepers(old))) node_wake(n);
-    if (unlikely(done_sleepers(old))) {
-        probe1(wake, n);
-        done_wake(&n->state);
-    }
     if (old & INNER) finish(n, old, where);
 }
 

@@ -44,14 +44,8 @@ void done_leave(sync_u32 *word)
 }
 
 /* Sleeps until word is done (true) or the time has come. The caller is counted in. */
-static bool waiter_sleep(sync_u32 *word, int64_t until)
+static bool done_sleep(sync_u32 *word, int64_t until)
 {
-    if (until != INT64_MAX && clock_now() >= until) return (sync_load_acq(word, done) & DONE) != 0;
-    for (int i = 0; i < SPINS; i++) {
-        if (sync_load_acq(word, done) & DONE) return true;
-        spin_pause();
-    }
-    if (!done_enter(word)) return true;
     for (;;) {
         uint32_t s = sync_load_acq(word, done);
         if (s & DONE) return true;
@@ -70,9 +64,9 @@ bool done_wait(sync_u32 *word, int64_t until)
         if (sync_load_acq(word, done) & DONE) return true;
         spin_pause();
     }
-    if (!waiter_enter(word)) return true;
+    if (!done_enter(word)) return true;
     thread_count_here(COUNT_PARKED, 1);
-    bool done = waiter_sleep(word, until);
+    bool done = done_sleep(word, until);
     thread_count_here(COUNT_PARKED, (uintptr_t)-1);
     return done;
 }

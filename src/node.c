@@ -177,6 +177,7 @@ sync_u64 *node_note_make(struct thread *t, struct cctx *n)
 
 void node_wake(struct cctx *n)
 {
+    probe1(wake, n);
     if (unlikely(sync_load_acq(&n->state, done) & NOTED)) event_tell(node_note(n));
     done_wake(&n->state);
 }
