@@ -19,6 +19,9 @@ enum { CACHE_LINE = 64 };
 #define CCTX_CHECK 0
 #endif
 
+/* On a declaration: what is this library's own needs no load of its address. */
+#define LOCAL __attribute__((visibility("hidden")))
+
 #define container_of(p, type, member) ((type *)(void *)((char *)(p) - offsetof(type, member)))
 
 /* Time arithmetic saturates (contract, conventions): no sum of two times wraps. */

@@ -184,6 +184,8 @@ static bool runner_start(void)
 }
 #endif
 
+bool callback_service(void) { return runner_start(); }
+
 void callback_hand_over(struct cctx *first)
 {
     if (!first) return;

@@ -62,6 +62,8 @@ void callback_run_list(struct thread *t, struct cctx *first);
 /* The same on the runner thread, which was made when the first callback was registered below a deadline. In the child
  * of a fork it is made again here; where that fails they wait for the next one that is handed over. */
 void callback_hand_over(struct cctx *first);
+/* Makes the runner thread now; false if it cannot be made. */
+bool callback_service(void);
 
 /* Does this thread run fn of that storage, at any nesting? */
 bool callback_inside(cctx_callback_t *storage);

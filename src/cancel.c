@@ -3,6 +3,7 @@
 #include "cancel.h"
 #include "alloc.h"
 #include "callback.h"
+#include "handler.h"
 #include <errno.h>
 
 const cctx_cause_t cctx_canceled = {ECANCELED, "context canceled"};
@@ -233,13 +234,17 @@ out:
 static void finish(struct cctx *top, uint32_t old, enum cancel_where where)
 {
     struct family *f = walk_descends(top, old);
-    if (!f) return;
+    if (!f && where != CANCEL_ASYNC) return;
     struct thread *t = thread_begin();
     struct walk w = {0};
     w.t = t;
     w.leg = w.few;
     w.room = STACK;
-    for (;;) {
+    if (where == CANCEL_ASYNC) {
+        sync_set(node_family(top)->link, (struct cctx *)NULL);
+        w.run = w.run_last = top;
+    }
+    while (f) {
         w.skipped = false;
         walk_once(&w, top, f);
         if (!w.skipped) break;
@@ -251,6 +256,10 @@ static void finish(struct cctx *top, uint32_t old, enum cancel_where where)
         }
     }
     if (w.leg != w.few) alloc_put(w.leg);
+    if (where == CANCEL_ASYNC && !callback_any(node_family(top))) {
+        w.run = sync_get(node_family(top)->link);
+        node_unref(t, top);
+    }
     if (where == CANCEL_HERE) callback_run_list(t, w.run);
     else callback_hand_over(w.run);
     thread_end(t);
@@ -330,4 +339,51 @@ void cancel_deadline(struct cctx *n)
     uint32_t old = decide(n, word, TIMEDOUT, &mine);
     if (!(old & DONE) && (sync_load_relaxed(&n->state, owned) & TIMEDOUT)) thread_count_here(COUNT_FIRED, 1);
     cancel_spread(n, old, CANCEL_HAND_OVER);
+}
+
+/* ------------------------------------------------------------------------------------------------- from a handler */
+
+bool cancel_async(struct cctx *n)
+{
+    uint32_t old = done_flip_sig(&n->state);
+    if (old & DONE) return false;
+    if (done_sleepers(old)) done_wake(&n->state);
+    struct family *f = old & INNER ? node_family(n) : NULL;
+    /* If it is queued, a walk from above has come by: it goes on below n, and its thread has the callbacks. */
+    if (f && sync_swap_acqrel(&f->queued, node_mark(), none, none) != node_mark()) {
+        node_ref(n);
+        async_push(n);
+    }
+    return true;
+}
+
+bool cancel_told(struct cctx *n, const cctx_cause_t *cause)
+{
+    bool mine;
+    if ((sync_load_relaxed(&n->state, hint) & DONE) || !node_try_pin(n)) return false;
+    uint32_t old = decide(n, (uintptr_t)cause | CAUSE_BORROWED, 0, &mine);
+    if (done_sleepers(old)) done_wake(&n->state);
+    /* Without children there is nothing left to do; nor where another one won. */
+    return ((old & INNER) && !(old & DONE)) || !node_unpin_sig(n);
+}
+
+static void told_settle(void *who, uint32_t times)
+{
+    struct cctx *n = (struct cctx *)who;
+    cancel_spread(n, sync_load_acq(&n->state, done), CANCEL_HAND_OVER);
+    struct thread *t = thread_begin();
+    while (times-- > 0) node_unref(t, n);
+    thread_end(t);
+}
+
+void cancel_drain(void)
+{
+    bool noted;
+    unsigned began = thread_generation();
+    for (struct cctx *n = async_take(&noted), *next; n; n = next) {
+        next = sync_get(node_family(n)->link);
+        finish(n, INNER, CANCEL_ASYNC);
+        if (thread_generation() != began) return;       /* a destructor forked: in the child the rest is the next cancel's */
+    }
+    if (noted) handler_settle(told_settle);
 }

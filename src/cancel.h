@@ -15,12 +15,13 @@
 #ifndef CCTXI_CANCEL_H
 #define CCTXI_CANCEL_H
 
-#include "node.h"
+#include "async.h"
 
 /* Where the callbacks of a cancel run. */
 enum cancel_where {
     CANCEL_HERE,                /* on this thread, before the return */
-    CANCEL_HAND_OVER            /* on the runner thread */
+    CANCEL_HAND_OVER,           /* on the runner thread */
+    CANCEL_ASYNC                /* there, too. n's queued is the caller's, and a pin that goes with it */
 };
 
 /* What follows a flip that found old, whoever won: the winner may be stopped. */
@@ -42,6 +43,18 @@ static inline bool cancel_plain(struct cctx *n)
 bool cancel_node(struct cctx *n, const cctx_cause_t *cause, unsigned tag);
 /* The deadline of n has come. */
 void cancel_deadline(struct cctx *n);
+
+/* Async-signal-safe, both: n is done when they return, what is below it and the callbacks after the next
+ * cancel_catch_up. The first: true, this call did it; the caller has a reference. The second: true, n is pinned
+ * until a drain drops that; n's memory is kept over the call. */
+bool cancel_async(struct cctx *n);
+bool cancel_told(struct cctx *n, const cctx_cause_t *cause);
+/* Sees to it that what handlers canceled before the call is spread. In public functions, before they begin. */
+void cancel_drain(void);
+static inline void cancel_catch_up(void)
+{
+    if (unlikely(async_waiting())) cancel_drain();
+}
 
 /* n is being born below a done node whose state word is s. */
 void cancel_inherit(struct cctx *n, uint32_t s);

@@ -38,6 +38,8 @@ static void timer_main(void)
     /* On this thread alone: a timed futex wait is late by the slack, 50 us unless told. */
     prctl(PR_SET_TIMERSLACK, 1UL, 0, 0, 0);
     for (bool slept = false;;) {
+        uint32_t bell = timer_bell(&node_timer);        /* before it looks */
+        cancel_catch_up();
         int64_t now = clock_now();
         if (now >= timer_next(&node_timer)) {
             if (slept) pace = pace_next(pace, now);
@@ -46,7 +48,7 @@ static void timer_main(void)
             timer_work(&node_timer, t, now);
             thread_end(t);
         } else {
-            timer_sleep(&node_timer, now, pace);
+            timer_sleep(&node_timer, bell, now, pace);
             slept = true;
         }
     }
@@ -69,11 +71,16 @@ static void setup(void)
     pthread_atfork(NULL, NULL, forked);
 }
 
+bool deadline_start(void)
+{
+    pthread_once(&once, setup);
+    return service_start(&timer_thread);
+}
+
 int deadline_arm(struct thread *t, struct cctx *n, int64_t now)
 {
     sync_plain(sync_ptr *) tslot;
-    pthread_once(&once, setup);
-    if (!service_start(&timer_thread)) return EAGAIN;
+    if (!deadline_start()) return EAGAIN;
     if (unlikely(sync_load_relaxed(&orphaned, hint))) sync_store_relaxed(&orphaned, 0u, hint);
     if (!timer_arm(&node_timer, t, (uintptr_t)n, now, sync_get(n->deadline), &tslot)) return ENOMEM;
     sync_store_relaxed(&n->family, (uintptr_t)sync_get(tslot) | FAMILY_TIMER, owned);

@@ -11,6 +11,8 @@ int deadline_arm(struct thread *t, struct cctx *n, int64_t now);
 /* The deadline of n has passed, and nobody has fired it: does so from here (contract, C27). The caller has a
  * reference. Callbacks run on the runner thread. */
 void deadline_fire(struct cctx *n);
+/* Makes the timer thread now; false if it cannot be made. */
+bool deadline_start(void);
 /* In the child of a fork inherited deadlines need a timer thread again: a wait makes it. */
 void deadline_wait(void);
 

@@ -4,6 +4,7 @@
 #include "cancel.h"
 #include "clock.h"
 #include "deadline.h"
+#include "derive.h"
 #include <errno.h>
 
 #ifdef SYNC_RELACY
@@ -41,9 +42,7 @@ static bool derive_admit(struct thread *t, uintptr_t word, struct cctx *parent, 
     return false;
 }
 
-/* Hangs n below parent: in a slot of its owner, or by a reference if the owner is done already (then n is born done)
- * or can never be. False without memory. */
-static bool derive_attach(struct thread *t, struct cctx *n, struct cctx *parent)
+bool derive_attach(struct thread *t, struct cctx *n, struct cctx *parent)
 {
     struct cctx *p = node_owner(parent);
     uint32_t s = p ? sync_load_acq(&p->state, done) : 0;
@@ -63,6 +62,7 @@ cctx_t *cctx_with_cancel(const cctx_t *ctx)
     struct cctx *parent = (struct cctx *)(uintptr_t)ctx;
     if (!parent) return fail(EINVAL);
     node_check(ctx, "cctx_with_cancel");
+    cancel_catch_up();
     struct thread *t = thread_begin();
     struct cctx *n = node_new(t, KIND_CANCEL, parent);
     if (likely(n != NULL) && unlikely(!derive_attach(t, n, parent))) {
@@ -76,6 +76,7 @@ cctx_t *cctx_with_cancel(const cctx_t *ctx)
 /* now is the one reading of the clock. */
 static struct cctx *derive_deadline(struct cctx *parent, int64_t deadline, const cctx_cause_t *cause, int64_t now)
 {
+    cancel_catch_up();
     struct thread *t = thread_begin();
     int error = ENOMEM;
     struct cctx *n = node_new(t, KIND_DEADLINE, parent);
@@ -137,6 +138,7 @@ const cctx_t *cctx_without_cancel(const cctx_t *ctx)
     struct cctx *parent = (struct cctx *)(uintptr_t)ctx;
     if (!parent) return fail(EINVAL);
     node_check(ctx, "cctx_without_cancel");
+    cancel_catch_up();
     struct thread *t = thread_begin();
     struct cctx *n = node_new(t, KIND_WITHOUT, parent);
     if (n) {
@@ -152,6 +154,7 @@ const cctx_t *cctx_with_value(const cctx_t *ctx, const cctx_key_t *key, void *va
 {
     struct cctx *parent = (struct cctx *)(uintptr_t)ctx;
     if (!parent || !key) return fail(EINVAL);
+    cancel_catch_up();
     node_check(ctx, "cctx_with_value");
     struct table *base = sync_get(parent->values);
     struct value *v = (struct value *)alloc_get(sizeof *v + table_size(base, key));
@@ -195,6 +198,7 @@ cctx_t *cctx_with_any(const cctx_t *const parents[], size_t count)
     if (!parents || count == 0 || count > UINT_MAX) return fail(EINVAL);
     for (size_t i = 0; i < count; i++)
         if (!parents[i]) return fail(EINVAL);
+    cancel_catch_up();
     struct cctx *first = (struct cctx *)(uintptr_t)parents[0];
     struct any *a = (struct any *)alloc_get_aligned(CACHE_LINE, sizeof *a + (count - 1) * sizeof a->leg[0]);
     if (!a) return fail(ENOMEM);

@@ -5,7 +5,7 @@
  * same word, so the winner learns from the old value whether anybody sleeps, and there is no second location to
  * race with. The rules of each bit are one-sided:
  *
- *   DONE      never cleared; set by done_flip alone.
+ *   DONE      never cleared; set by done_flip and done_flip_sig alone.
  *   TIMEDOUT  final once DONE is set; set by the same compare-and-swap. With DONE it is the frozen ABI.
  *   EXPOSED   legal with nobody waiting; illegal to be clear once the word's address was given out.
  *   WOKEN     legal to be clear after a wake; illegal to be set before FUTEX_WAKE has returned.
@@ -47,6 +47,12 @@ static inline uint32_t done_flip(sync_u32 *word, uint32_t bits)
     uint32_t old;
     done_win(word, bits, &old);
     return old;
+}
+
+/* The same for a signal handler: one step, and no bit but DONE. */
+static inline uint32_t done_flip_sig(sync_u32 *word)
+{
+    return sync_or_hs(word, (uint32_t)DONE, attach, b, done, done);
 }
 
 /* Does a thread that saw old have somebody to wake? */

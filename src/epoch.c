@@ -153,6 +153,7 @@ static void forked(void)
         sync_store_relaxed(&r->thread.count[COUNT_PARKED], (uintptr_t)0, owned);
         sync_store_relaxed(&r->in_use, 0u, owned);
     }
+    epoch_child();
 }
 
 static void setup(void)

@@ -89,6 +89,9 @@ unsigned thread_records(void);
 /* How often this process image is the child of a fork: tells what died with the parent's other threads. */
 unsigned thread_generation(void);
 
+/* What the rooms above have to do in the child of a fork, before any call of the program's there; defined by them. */
+void epoch_child(void);
+
 /* Tells what t's thread is taking over, until it tells of nothing (NULL); in the child of a fork the claims of threads
  * that are gone are off. Ordering: what came before a claim went off is seen by who sees it off (edge hook_run). */
 void thread_claim(struct thread *t, const void *what);

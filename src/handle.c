@@ -33,9 +33,8 @@ static bool can_cancel(struct cctx *ctx, const char *call)
     return ctx && (sync_load_relaxed(&ctx->state, owned) & KIND_MASK) >= (uint32_t)KIND_CANCEL << KIND_SHIFT;
 }
 
-void cctx_close(cctx_t *ctx)
+static inline void close_one(cctx_t *ctx)
 {
-    if (!ctx || node_is_root(ctx)) return;
     node_check(ctx, "cctx_close");
     node_handle(ctx, (uint32_t)-1);
     /* The last handle of a leaf: nobody can see it done any more, so the flip would be for nobody. */
@@ -47,12 +46,36 @@ void cctx_close(cctx_t *ctx)
     thread_end(t);
 }
 
+/* Out of line, and called last, as cancel_late: the common way saves no register for it. */
+static __attribute__((noinline)) void close_late(cctx_t *ctx)
+{
+    cancel_drain();
+    close_one(ctx);
+}
+
+void cctx_close(cctx_t *ctx)
+{
+    if (!ctx || node_is_root(ctx)) return;
+    if (unlikely(async_waiting())) close_late(ctx);
+    else close_one(ctx);
+}
+
 bool cctx_cancel_cause(cctx_t *ctx, const cctx_cause_t *cause)
 {
+    cancel_catch_up();
     return can_cancel(ctx, "cctx_cancel_cause") && cancel_node(ctx, cause, CAUSE_BORROWED);
 }
 
-bool cctx_cancel(cctx_t *ctx) { return can_cancel(ctx, "cctx_cancel") && cancel_plain(ctx); }
+static inline bool cancel_one(cctx_t *ctx) { return can_cancel(ctx, "cctx_cancel") && cancel_plain(ctx); }
+
+/* Out of line, and called last: the common way saves no register for it. */
+static __attribute__((noinline)) bool cancel_late(cctx_t *ctx)
+{
+    cancel_drain();
+    return cancel_one(ctx);
+}
+
+bool cctx_cancel(cctx_t *ctx) { return unlikely(async_waiting()) ? cancel_late(ctx) : cancel_one(ctx); }
 
 static const cctx_cause_t out_of_memory = {ENOMEM, "out of memory"};
 
@@ -75,6 +98,7 @@ static cctx_cause_t *cause_format(int code, const char *format, va_list args)
 
 bool cctx_cancel_causef(cctx_t *ctx, int code, const char *format, ...)
 {
+    cancel_catch_up();
     if (!can_cancel(ctx, "cctx_cancel_causef")) return false;
     va_list args;
     va_start(args, format);

@@ -2,6 +2,7 @@
  * SPDX-License-Identifier: BSD-2-Clause */
 #include "node.h"
 #include "alloc.h"
+#include "handler.h"
 #if CCTX_CHECK
 #include <stdio.h>
 #endif
@@ -215,6 +216,14 @@ bool node_try_pin(struct cctx *n)
     return false;
 }
 
+bool node_unpin_sig(struct cctx *n)
+{
+    uint32_t r = sync_load_relaxed(&n->refs, cas_seed);
+    while ((r & ~REFS_CLOSED) > 1)
+        if (sync_cas_acqrel(&n->refs, &r, r - 1, last_ref, none)) return true;
+    return false;
+}
+
 /* Tags an occupant so that it uncounts n when it leaves; 1 if it is still there. */
 static uint32_t slot_close(sync_ptr *slot)
 {
@@ -237,16 +246,17 @@ static bool node_close(struct cctx *n)
 static bool node_published(struct cctx *n, enum node_kind kind, uint32_t state)
 {
     return sync_get(n->slot) != NULL || (state & (INNER | VIA)) != 0 || sync_load_relaxed(&n->family, owned) != 0 ||
-           kind == KIND_ANY;
+           kind >= KIND_ANY;
 }
 
 /* Could a thread without a reference pin n, whose last handle the caller has? A walker pins where it stands (INNER),
  * a merged node, and whom it wakes: then the state that it saw had sleepers, and after DONE nobody counts them down.
- * The timer pins what is armed. A dump pins whose cause it reads (CAUSED), and in a checked build anybody. */
+ * The timer pins what is armed, a signal handler what is told of signals. A dump pins whose cause it reads (CAUSED), and
+ * in a checked build anybody. */
 static bool node_pinnable(struct cctx *n, uint32_t state)
 {
     return CCTX_CHECK || (state & (INNER | EXPOSED | CAUSED)) != 0 || state >= DONE_WAITER ||
-           sync_load_relaxed(&n->family, owned) != 0 || node_kind(n) == KIND_ANY;
+           sync_load_relaxed(&n->family, owned) != 0 || node_kind(n) >= KIND_ANY;
 }
 
 /* Drops one; true if n is dead of it. */
@@ -307,6 +317,10 @@ static inline void node_ended(struct thread *t, struct cctx *n, size_t kind)
 
 static void node_memory_free(struct thread *t, struct cctx *n)
 {
+    if (node_kind(n) == KIND_SIGNALS) {
+        handler_put(n);
+        return;
+    }
     if (!CCTX_CHECK && (node_kind(n) == KIND_ANY || node_kind(n) == KIND_VALUE)) alloc_put(n);
     else core_free(t, n);
 }
@@ -362,6 +376,7 @@ static void node_bury(struct thread *t, struct graves *g)
         }
         if (tslot) timer_disarm(tslot);
         if (unlikely(sync_load_relaxed(&n->state, owned) & NOTED)) event_close(node_note(n));
+        if (kind == KIND_SIGNALS) handler_remove(n);
         if (kind == KIND_ANY) {
             struct any *a = (struct any *)(void *)n;
             for (unsigned i = 0; i < a->legs; i++) node_detach(g, a->leg[i].parent, sync_get(a->leg[i].slot));

@@ -50,7 +50,7 @@ enum {
     KIND_SHIFT = 12,
     KIND_MASK = 15u << KIND_SHIFT
 };
-enum node_kind { KIND_BACKGROUND, KIND_TODO, KIND_WITHOUT, KIND_VALUE, KIND_CANCEL, KIND_DEADLINE, KIND_ANY };
+enum node_kind { KIND_BACKGROUND, KIND_TODO, KIND_WITHOUT, KIND_VALUE, KIND_CANCEL, KIND_DEADLINE, KIND_ANY, KIND_SIGNALS };
 
 /* The state of a leaf that nobody could pin without a reference: one of two kinds, done or not. */
 #define LEAF_MUST ((uint32_t)KIND_CANCEL << KIND_SHIFT)
@@ -210,6 +210,8 @@ void node_ref(struct cctx *n);
  * knows: a reference, or false, n is dead. Orders nothing: what
  * led to n did, and what follows is ordered by last_ref. */
 bool node_try_pin(struct cctx *n);
+/* Drops a pin in a signal handler: false, it is the last one and stays. */
+bool node_unpin_sig(struct cctx *n);
 /* Drops a reference, a pin, or the count of an occupant that was tagged, and buries what dies of it: no recursion.
  * Runs key->destroy. Outside sections. */
 void node_unref(struct thread *t, struct cctx *n);

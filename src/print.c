@@ -4,6 +4,7 @@
  * A context knows its parent, not its children, so the text is made from its end: one pass up the chain adds the
  * lengths, a second one puts each piece where it ends. Neither recurses nor takes memory. */
 #include "clock.h"
+#include "handler.h"
 #include "node.h"
 #include <inttypes.h>
 #include <stdio.h>
@@ -25,6 +26,23 @@ static void print_seconds(char *to, size_t size, int64_t ns)
     if (to[n - 1] == '.') to[--n] = '\0';
 }
 
+/* The numbers, as far as there is room. */
+static void print_signals(char *to, uint64_t signals)
+{
+    const char *before = "(";
+    int n = snprintf(to, PIECE, ".WithSignals");
+    for (int sig = 1; signals; sig++, signals >>= 1) {
+        if (!(signals & 1)) continue;
+        if (n > PIECE - (int)sizeof ",64,...)") {
+            n += snprintf(to + n, PIECE - (size_t)n, ",...");
+            break;
+        }
+        n += snprintf(to + n, PIECE - (size_t)n, "%s%d", before, sig);
+        before = ",";
+    }
+    snprintf(to + n, PIECE - (size_t)n, ")");
+}
+
 /* The piece of n itself. */
 static struct piece print_piece(struct cctx *n, int64_t now)
 {
@@ -44,6 +62,7 @@ static struct piece print_piece(struct cctx *n, int64_t now)
         snprintf(p.head, PIECE, ".WithDeadline(%ss)", seconds);
         break;
     case KIND_ANY: snprintf(p.head, PIECE, ".WithAny(%u)", ((struct any *)(void *)n)->legs + 1); break;
+    case KIND_SIGNALS: print_signals(p.head, handler_signals(n)); break;
     case KIND_VALUE: {
         const char *name = ((struct value *)(void *)n)->key->name;
         snprintf(p.head, PIECE, ".WithValue(");

@@ -67,11 +67,18 @@
  *           carries    the zeroed slots
  *           if weaker  as chunk
  * bell      the bell's increment -> the sleeper's load of the bell
- *           carries    the lowered next_wake
- *           if weaker  the role sleeps by the old one
+ *           carries    the lowered next_wake; the push of a node that a handler canceled
+ *           if weaker  the role sleeps by the old one, or with a node left to walk
  * queue     the push of a node on the runner's queue -> the exchange that takes the queue
  *           carries    link, the pin
  *           if weaker  the runner follows a stale link
+ * async     the push of a node that a handler canceled, the note of a debt -> the exchange that takes them
+ *           carries    link, the pin, the flip
+ *           if weaker  the drain follows a stale link, and misses slots that were filled before the flip
+ * notice    a record of the signal handler pushed, filled in, left by a handler, or given back -> the handler's
+ *           look at it; who takes it for another
+ *           carries    the set of signals, the context; the handler's last touch
+ *           if weaker  the handler ends what is not made yet; a context is made under a handler that ends another
  * record    a thread record given back -> the CAS that takes it
  *           carries    limbo, magazine
  *           if weaker  two owners of a single-producer stack
@@ -86,7 +93,7 @@
  *           if weaker  a page with nothing in use that nobody frees */
 #define SYNC_EDGES(E) \
     E(claim) E(done) E(slot) E(swept) E(empty) E(last_ref) E(family) E(chunk) E(hook_run) \
-    E(hook_end) E(guard) E(directory) E(bell) E(queue) E(record) E(page) E(shelf) E(mark)
+    E(hook_end) E(guard) E(directory) E(bell) E(queue) E(async) E(notice) E(record) E(page) E(shelf) E(mark)
 
 /* Handshakes: two sides, each puts one thing and then gets the other's; seq_cst on all four, so that not both
  * get the old value.
@@ -106,9 +113,14 @@
  *           B put  the raised next_wake, the raised next_drain
  *           B get  the second look at directories, dirty and next_drain; the look at dirty after next_drain is raised
  *           both old: an earlier deadline is slept through
+ * handler   A put  the handler's count of those inside
+ *           A get  the handler's look at a record's state
+ *           B put  the state of a record whose context has died
+ *           B get  the count, before the record is another's
+ *           both old: a context is made in the memory of another that a handler is about to end
  * No handshakes, since both sides are one word: waiter count, EXPOSED, INNER and DONE; claim and stop of a
  * callback. */
-#define SYNC_HANDSHAKES(H) H(attach) H(arm) H(doze)
+#define SYNC_HANDSHAKES(H) H(attach) H(arm) H(doze) H(handler)
 
 #if defined SYNC_RELACY && !defined SYNC_SMALL
 #define SYNC_SMALL
@@ -229,6 +241,7 @@ static inline void sync_count(sync_ptr *p, uintptr_t n)
 #define sync_cas_hs(p, e, v, hs, side, rel, acq)    SYNC_CAS(p, e, v, SYNC_rel_##rel, SYNC_acq_##acq, SYNC_hs_##hs##_##side##_put, SYNC_hs_none)
 #define sync_cas_hs2(p, e, v, hs, also, side, rel, acq) \
     SYNC_CAS(p, e, v, SYNC_rel_##rel, SYNC_acq_##acq, SYNC_hs_##hs##_##side##_put, SYNC_hs_##also##_##side##_put)
+#define sync_add_hs(p, v, hs, side, rel, acq)       SYNC_ADD(p, v, SYNC_rel_##rel, SYNC_acq_##acq, SYNC_hs_##hs##_##side##_put, SYNC_hs_none)
 #define sync_or_hs(p, v, hs, side, rel, acq)        SYNC_OR(p, v, SYNC_rel_##rel, SYNC_acq_##acq, SYNC_hs_##hs##_##side##_put, SYNC_hs_none)
 #define sync_or_hs2(p, v, get, put, side, rel, acq) SYNC_OR(p, v, SYNC_rel_##rel, SYNC_acq_##acq, SYNC_hs_##get##_##side##_get, SYNC_hs_##put##_##side##_put)
 #define sync_and_hs(p, v, hs, side, rel, acq)       SYNC_AND(p, v, SYNC_rel_##rel, SYNC_acq_##acq, SYNC_hs_##hs##_##side##_get, SYNC_hs_none)

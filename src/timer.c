@@ -98,11 +98,15 @@ static bool lower_wake(struct timer *t, int64_t when)
     return false;
 }
 
-static void wake_by(struct timer *t, int64_t when)
+void timer_ring(struct timer *t)
 {
-    if (!lower_wake(t, when)) return;
     sync_add_acqrel(&t->bell, 1u, bell, none);
     futex_wake(&t->bell);
+}
+
+static void wake_by(struct timer *t, int64_t when)
+{
+    if (lower_wake(t, when)) timer_ring(t);
 }
 
 static void drain_by(struct timer_tier *tier, int64_t when)
@@ -418,11 +422,12 @@ size_t timer_armed(struct timer *t)
 
 int64_t timer_next(struct timer *t) { return sync_load_relaxed(&t->next_wake, hint); }
 
-void timer_sleep(struct timer *t, int64_t now, int64_t least)
+uint32_t timer_bell(struct timer *t) { return sync_load_acq(&t->bell, bell); }
+
+void timer_sleep(struct timer *t, uint32_t bell, int64_t now, int64_t least)
 {
-    uint32_t b = sync_load_acq(&t->bell, bell);
     int64_t w = sync_load_relaxed(&t->next_wake, hint);          /* if it is lowered yet, the bell has moved */
-    if (now < w) futex_wait(&t->bell, b, w > least ? w : least);
+    if (now < w) futex_wait(&t->bell, bell, w > least ? w : least);
 }
 
 void timer_forked(struct timer *t)

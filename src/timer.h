@@ -64,8 +64,12 @@ void timer_disarm(sync_ptr *slot);
 size_t timer_work(struct timer *t, struct thread *self, int64_t now);
 /* When to work next, for a role that does not sleep in timer_sleep. */
 int64_t timer_next(struct timer *t);
-/* Parks until there may be work, and until `least` unless the bell rings. */
-void timer_sleep(struct timer *t, int64_t now, int64_t least);
+/* The bell, read before the role looks for work: what comes after the look has rung it since. */
+uint32_t timer_bell(struct timer *t);
+/* Parks until there may be work, and until `least` unless the bell has rung since it was read. */
+void timer_sleep(struct timer *t, uint32_t bell, int64_t now, int64_t least);
+/* Rings it: the role has something to see to beside deadlines. Async-signal-safe. Ordering: edge bell. */
+void timer_ring(struct timer *t);
 /* How many are armed: a look at each slot there ever was. Any thread. */
 size_t timer_armed(struct timer *t);
 /* In the child of a fork, where the role's thread is gone. */

@@ -1,5 +1,6 @@
 /* Layer 11, face. wait: parking until a context is done.
  * SPDX-License-Identifier: BSD-2-Clause */
+#include "cancel.h"
 #include "clock.h"
 #include "deadline.h"
 #include "futex.h"
@@ -33,6 +34,7 @@ int cctx_wait(const cctx_t *ctx)
 {
     if (!ctx) return EINVAL;
     node_check(ctx, "cctx_wait");
+    cancel_catch_up();
     struct cctx *n = node_owner(ctx);
     if (!n) return EDEADLK;
     if (!cctx_is_done(ctx)) wait_node(n, sync_get(ctx->deadline), INT64_MAX);
@@ -43,6 +45,7 @@ bool cctx_wait_until(const cctx_t *ctx, cctx_time_t until)
 {
     if (!ctx) return false;
     node_check(ctx, "cctx_wait_until");
+    cancel_catch_up();
     struct cctx *n = node_owner(ctx);
     if (!n) {
         deadline_wait();
@@ -56,5 +59,9 @@ bool cctx_wait_until(const cctx_t *ctx, cctx_time_t until)
 bool cctx_wait_for(const cctx_t *ctx, int64_t timeout)
 {
     if (!ctx) return false;
-    return cctx_is_done(ctx) || cctx_wait_until(ctx, time_add(clock_now(), timeout));
+    if (cctx_is_done(ctx)) {
+        cancel_catch_up();
+        return true;
+    }
+    return cctx_wait_until(ctx, time_add(clock_now(), timeout));
 }

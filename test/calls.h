@@ -19,6 +19,7 @@
 
 #include <cctx/executor.h>
 #include <cctx/guard.h>
+#include <cctx/signal.h>
 #include <cctx/wait.h>
 #include <fcntl.h>
 
@@ -1012,6 +1013,51 @@ static int run_roots(world_t *w)
     return run_kept(0);
 }
 
+static int run_cancel_async(world_t *w)
+{
+    CHECK(cctx_cancel_async(on_handle(w)) == (w->state->err == 0 && !w->state->fixed));
+    CHECK(w->state->fixed || cctx_is_done(w->on));
+    return run_kept(0);
+}
+
+/* The rest follows in the next cancel, the callbacks on the library's thread, unless they are stopped before. */
+static void after_cancel_async(world_t *w)
+{
+    if (w->state->err || w->state->fixed) {
+        world_same(w);
+        return;
+    }
+    CHECK(!cctx_cancel(on_handle(w)));
+    CHECK(cctx_err(w->on) == ECANCELED && cctx_cause(w->on) == &cctx_canceled);
+    for (int i = 0; i < w->kids; i++)
+        CHECK(cctx_err(w->kid[i]) == ECANCELED && cctx_cause(w->kid[i]) == &cctx_canceled);
+    w->stopped = !w->no_callback && cctx_stop_wait(&w->callback[0]);
+    for (int i = 0; i < w->hooks; i++)
+        if (cctx_stop_wait(&w->hook[i]))
+            w->hooks_ran++;
+}
+
+static int run_service_start(world_t *w)
+{
+    (void)w;
+    return run_kept(cctx_service_start());
+}
+
+static int run_with_signals(world_t *w)
+{
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGUSR2);
+    return run_made(w, cctx_with_signals(w->on, &set));
+}
+
+static void after_with_signals(world_t *w)
+{
+    raise(SIGUSR2);
+    CHECK(cctx_cause(w->made)->code == (w->state->err ? w->on_look.cause->code : SIGUSR2));
+    after_made(w, ECANCELED);
+}
+
 static const call_t call_table[] = {
     {"cctx_now", "", NULL, run_now, after_nothing, false, false},
     {"cctx_background", "", NULL, run_roots, after_nothing, false, false},
@@ -1040,6 +1086,9 @@ static const call_t call_table[] = {
     {"cctx_cancel", "", NULL, run_cancel, after_cancel, false, false},
     {"cctx_cancel_cause", "", NULL, run_cancel_cause, after_cancel_cause, false, false},
     {"cctx_cancel_causef", "", NULL, run_cancel_causef, after_cancel_causef, false, false},
+    {"cctx_cancel_async", "", NULL, run_cancel_async, after_cancel_async, false, false},
+    {"cctx_service_start", "", NULL, run_service_start, after_nothing, false, true},
+    {"cctx_with_signals", "", NULL, run_with_signals, after_with_signals, true, true},
     {"cctx_is_done", "", NULL, run_is_done, after_nothing, false, false},
     {"cctx_err", "", NULL, run_err, after_nothing, false, false},
     {"cctx_cause", "", NULL, run_cause, after_nothing, false, false},
@@ -1098,7 +1147,7 @@ static inline void call_in_world(const call_t *call, world_t *w, const state_t *
     world_end(w);
 }
 
-/* Each function that the header declares has a row: a line that begins with its mark and has its name. How many. */
+/* Each function that a header declares has a row: a line that begins with its mark and has its name. How many. */
 static inline int calls_of_header(const char *name_of_header)
 {
     char path[1024], line[512];
@@ -1134,6 +1183,7 @@ static inline int calls_of_header(const char *name_of_header)
 static inline void calls_are_complete(void)
 {
     CHECK(calls_of_header("cctx.h") >= 32);
+    CHECK(calls_of_header("signal.h") == 3);
     CHECK(calls_of_header("wait.h") == 5);
 }
 

@@ -134,6 +134,92 @@ static void each_call_is_interrupted_after_each_instruction(void **state)
 #endif
 }
 
+/* ---- a cancel after each instruction ---- */
+
+/* What the handler cancels: contexts that have nothing to do with the call, each with a child. */
+enum { SHOTS = 30000 };
+static cctx_t *shot[SHOTS], *shot_kid[SHOTS];
+static volatile int shots, hits;
+
+static void cancel_from_handler(int sig)
+{
+    (void)sig;
+    if (shots == 0)
+        return;
+    shots = shots - 1;
+    int before = errno;
+    CHECK(cctx_cancel_async(shot[shots]) && cctx_is_done(shot[shots]) && errno == before);
+    hits = hits + 1;
+}
+
+#if STEPS
+static void shots_make(int from)
+{
+    for (int i = from; i < SHOTS; i++) {
+        shot[i] = cctx_with_cancel(cctx_background());
+        shot_kid[i] = cctx_with_cancel(shot[i]);
+        CHECK(shot_kid[i] != NULL);
+    }
+    shots = SHOTS;
+}
+
+/* Those that were hit: what is below them has ended, at the latest now, since a context is derived. */
+static void shots_check(int from)
+{
+    cctx_unref(cctx_with_cancel(cctx_background()));
+    for (int i = from; i < SHOTS; i++) {
+        CHECK(cctx_err(shot[i]) == ECANCELED);
+        CHECK(cctx_wait(shot_kid[i]) == ECANCELED);
+        cctx_unref(shot_kid[i]);
+        cctx_unref(shot[i]);
+    }
+}
+#endif
+
+/* B2, C6: whatever it interrupts, the allocator or this library. The call is as good as if nothing had been. */
+static void each_call_is_interrupted_by_a_cancel_after_each_instruction(void **state)
+{
+    (void)state;
+#if STEPS
+    struct sigaction action;
+    memset(&action, 0, sizeof action);
+    action.sa_handler = cancel_from_handler;
+    sigaction(SIGTRAP, &action, NULL);
+    hits = 0;
+    shots_make(0);
+    for (int c = 0; c < CALLS; c++) {
+        const call_t *call = &call_table[c];
+        if (TEST_ASAN && call->prepare)
+            continue;
+        world_make(&world, state_of(make_timed));
+        call_prepare(call, &world);
+        errno = CALLS_ERRNO;
+        steps_begin();
+        int err = call->run(&world);
+        steps_end();
+        CHECK(err == 0);
+        int left = shots;
+        shots = 0;
+        call->after(&world);
+        world_end(&world);
+        shots_check(left);
+        shots_make(left);
+    }
+    signal(SIGTRAP, SIG_DFL);
+    shots = 0;
+    for (int i = 0; i < SHOTS; i++) {
+        CHECK(!cctx_is_done(shot[i]) && !cctx_is_done(shot_kid[i]));
+        cctx_unref(shot_kid[i]);
+        cctx_unref(shot[i]);
+    }
+    print_message("%d instructions were followed by a cancel in a handler\n", hits);
+    assert_true(hits > 5000);
+#else
+    (void)cancel_from_handler;
+    NOT_APPLICABLE("it needs x86-64's trap flag, and no ThreadSanitizer, which delays signals");
+#endif
+}
+
 /* ---- storms ---- */
 
 typedef struct storm {
@@ -329,6 +415,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(each_call_is_interrupted_after_each_instruction),
+        cmocka_unit_test(each_call_is_interrupted_by_a_cancel_after_each_instruction),
         cmocka_unit_test(each_call_works_in_a_storm_of_signals),
         cmocka_unit_test(a_storm_of_signals_ends_no_wait),
         cmocka_unit_test(a_storm_of_signals_does_not_end_a_stop_wait_before_the_callback),

@@ -230,7 +230,7 @@ static void an_earlier_deadline_rings(void **state)
     assert_int_equal(sync_load_acq(&timer.bell, bell), bell + 1);
     assert_true(timer_next(&timer) <= now + CCTX_S(1));
     watchdog(60);
-    timer_sleep(&timer, timer_next(&timer), INT64_MIN);    /* the time has come: it returns at once */
+    timer_sleep(&timer, timer_bell(&timer), timer_next(&timer), INT64_MIN);    /* the time has come: it returns at once */
     watchdog(0);
 }
 

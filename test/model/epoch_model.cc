@@ -21,6 +21,7 @@ static bool *model_exiting() { return &gone[self()]; }
 #define pthread_atfork(before, here, there) ((void)0)
 #define sched_yield()                     rl::yield(1, RL_INFO)
 #define alloc_get_aligned(align, size)    (starved ? NULL : model_make<struct record>())
+void epoch_child(void) {}
 #include "epoch.c"
 #undef alloc_get_aligned
 #undef exiting

@@ -7,6 +7,7 @@
 #include "roster.c"
 #include "node.c"
 #include "done.c"
+#include "async.c"
 #include "callback.c"
 #include "cancel.c"
 #include "derive.c"

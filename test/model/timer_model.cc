@@ -214,7 +214,11 @@ TIMERS(ring, 2, 4)
     void thread(unsigned i)
     {
         if (i == 0) { arm(0, NOW + 50); return; }
-        while (timer_next(&timer) > NOW + 50) timer_sleep(&timer, NOW, INT64_MIN);
+        for (;;) {
+            uint32_t b = timer_bell(&timer);
+            if (timer_next(&timer) <= NOW + 50) break;
+            timer_sleep(&timer, b, NOW, INT64_MIN);
+        }
     }
     void after() { bell = sync_load_relaxed(&timer.bell, stat); till = timer_next(&timer); timers::after(); }
 } ring;

@@ -40,6 +40,7 @@ static int err_of(const cctx_t *n)
 
 #ifndef TREE_MODEL_TIMER
 void timer_disarm(sync_ptr *) { abort(); }
+void timer_ring(struct timer *) {}
 int deadline_arm(struct thread *, struct cctx *, int64_t) { abort(); }
 void deadline_fire(struct cctx *) {}
 void deadline_wait(void) {}
