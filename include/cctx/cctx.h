@@ -73,8 +73,8 @@
  * - A canceled thread is not interrupted. It ends when it looks, or wakes from a wait on its context.
  *
  * THREADS OF THE LIBRARY: none until the first deadline is armed, which makes the timer thread; the first
- * callback on a context with a deadline makes a second, the runner. All signals are blocked in both. There
- * are no others.
+ * callback on a context with a deadline makes a second, the runner. (<cctx/signal.h> makes both: there a
+ * cancel from a signal handler is spread by the first.) All signals are blocked in both. There are no others.
  *
  * FORK: the child process may use, cancel and free the contexts it inherited, derive new ones and get
  * their deadlines. Inherited deadlines fire once the child arms one or waits. A cancel or a callback that
@@ -338,7 +338,7 @@ extern CCTX_API const cctx_cause_t cctx_canceled, cctx_deadline_exceeded;
  * Ordering   true: release. What the caller did before happens-before whatever follows a look, a wait or
  *            a callback that reports this cancellation, on any descendant (C5). false: acquire;
  *            cctx_cause is the winner's.
- * Signals    not async-signal-safe.
+ * Signals    not async-signal-safe: see cctx_cancel_async in <cctx/signal.h>.
  * Blocking   never; lock-free. Callbacks run here, before the return, with nothing held.
  * Cost       O(1), one load, if done and every descendant too; else O(descendants still live). No system
  *            call, but one futex wake for each context that a thread waits on or whose cctx_done was
@@ -481,7 +481,8 @@ CCTX_API const char *cctx_strerror(int err);
  *
  * The roots are cctx.Background and cctx.TODO. WithDeadline has the seconds left, negative once they are
  * over. WithValue has the name of the key, or ? without one; values are not printed. A merge prints as
- * WithAny(n), n the number of its parents, below its first. At most size bytes are written to buf, the
+ * WithAny(n), n the number of its parents, below its first. A context that signals end has their numbers, as in
+ * WithSignals(2,15), as far as there is room. At most size bytes are written to buf, the
  * last of them a NUL; with size 0 buf may be NULL.
  *
  * Returns    the length of the whole text, without the NUL; at least size if it was cut short. 0 for a

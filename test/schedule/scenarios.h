@@ -566,6 +566,49 @@ static void check_merge_done(void)
     drop_all();
 }
 
+/* ---- a cancel from a handler: the context is done, the rest follows in the next call. B2, A1, C3 ---- */
+
+static void cancel_in_handler(void)
+{
+    a_won = cancel_async(p);
+    CHECK(cctx_is_done(p));
+}
+static void cancel_other_in_handler(void)
+{
+    b_won = cancel_async(c[0]);
+    CHECK(cctx_is_done(c[0]));
+}
+static void cancel_in_handler_and_go(void)
+{
+    cancel_in_handler();
+    drop_parent();
+}
+static void catch_up_and_go(void)
+{
+    cancel_catch_up();
+    drop_as_b();
+}
+static void cancel_after(void)
+{
+    b_won = cctx_cancel(p);
+    all_done();
+}
+static void check_async_won(void)
+{
+    CHECK(a_won != b_won);
+    cancel_catch_up();
+    check_all_done();
+}
+static void check_followed(void)
+{
+    CHECK(a_won);
+    cancel_catch_up();
+    if (p) all_done();
+    CHECK(!d || cctx_is_done(d));
+    drop_all();
+    polls();
+}
+
 struct scenario {
     const char *name;
     unsigned children;
@@ -581,6 +624,13 @@ static const struct scenario scenarios[] = {
     {"derive, derive", 2, 0, plant_parent, derive, derive_other, check_two_derived},
     {"cancel, cancel, two causes", 3, 0, plant_grandchildren, cancel_as_a, cancel_as_b, check_one_won},
     {"cancel, cancel, one cause", 4, 0, plant_grandchildren, cancel_as_a, cancel_plainly, check_one_won},
+    {"cancel in a handler, cancel", 4, 0, plant_grandchildren, cancel_in_handler, cancel_after, check_async_won},
+    {"cancel in a handler, derive", 1, 0, plant_parent, cancel_in_handler, derive, check_followed},
+    {"cancel in a handler, derive the first child", 0, 0, plant_parent, cancel_in_handler, derive, check_followed},
+    {"cancel in a handler, catch up", 4, 0, plant_grandchildren, cancel_in_handler, cancel_catch_up, check_followed},
+    {"cancel in two handlers", 4, 0, plant_grandchildren, cancel_in_handler, cancel_other_in_handler, check_followed},
+    {"cancel in a handler and go, catch up and go", 4, 0, plant_grandchildren, cancel_in_handler_and_go,
+     catch_up_and_go, check_followed},
     {"cancel, cancel below", 4, 0, plant_grandchildren, cancel_all, cancel_below, check_all_done},
     {"cancel, the children go", 4, 0, plant_grandchildren, cancel_only, drop_as_b, check_canceled},
     {"cancel, many children go", 12, 0, plant_parent, cancel_only, drop_as_b, check_canceled},
