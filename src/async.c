@@ -3,21 +3,21 @@
 #include "async.h"
 
 /* The node pushed last, and beside its address whether there are debts. */
-enum { NOTED = 1 };
+enum { ASYNC_DEBTS = 1 };
 sync_ptr async_stack;
 
 void async_push(struct cctx *n)
 {
     struct family *f = node_family(n);
     uintptr_t head = sync_load_relaxed(&async_stack, cas_seed);
-    do sync_set(f->link, (struct cctx *)(head & ~(uintptr_t)NOTED));
-    while (!sync_cas_acqrel(&async_stack, &head, (uintptr_t)n | (head & NOTED), async, none));
+    do sync_set(f->link, (struct cctx *)(head & ~(uintptr_t)ASYNC_DEBTS));
+    while (!sync_cas_acqrel(&async_stack, &head, (uintptr_t)n | (head & ASYNC_DEBTS), async, none));
     timer_ring(&node_timer);
 }
 
 void async_note(void)
 {
-    sync_or_acqrel(&async_stack, (uintptr_t)NOTED, async, none);
+    sync_or_acqrel(&async_stack, (uintptr_t)ASYNC_DEBTS, async, none);
     timer_ring(&node_timer);
 }
 
@@ -25,8 +25,8 @@ struct cctx *async_take(bool *noted)
 {
     uintptr_t head = sync_swap_acqrel(&async_stack, (uintptr_t)0, none, async);
     struct cctx *first = NULL;
-    *noted = (head & NOTED) != 0;
-    for (struct cctx *n = (struct cctx *)(head & ~(uintptr_t)NOTED), *next; n; n = next) {
+    *noted = (head & ASYNC_DEBTS) != 0;
+    for (struct cctx *n = (struct cctx *)(head & ~(uintptr_t)ASYNC_DEBTS), *next; n; n = next) {
         struct family *f = node_family(n);
         next = sync_get(f->link);
         sync_set(f->link, first);
@@ -42,8 +42,8 @@ struct cctx *async_take(bool *noted)
 void epoch_child(void)
 {
     uintptr_t head = sync_load_relaxed(&async_stack, owned);
-    for (struct cctx *n = (struct cctx *)(head & ~(uintptr_t)NOTED); n; n = node_family(n)->link)
+    for (struct cctx *n = (struct cctx *)(head & ~(uintptr_t)ASYNC_DEBTS); n; n = node_family(n)->link)
         sync_store_relaxed(&node_family(n)->queued, node_mark(), owned);
-    sync_or_acqrel(&async_stack, (uintptr_t)NOTED, none, none);
+    sync_or_acqrel(&async_stack, (uintptr_t)ASYNC_DEBTS, none, none);
 }
 #endif

@@ -53,7 +53,7 @@ static const char *kind_name(enum node_kind kind)
     static const char *const name[] = {
         [KIND_BACKGROUND] = "background", [KIND_TODO] = "todo", [KIND_WITHOUT] = "without_cancel",
         [KIND_VALUE] = "with_value", [KIND_CANCEL] = "with_cancel", [KIND_DEADLINE] = "with_deadline",
-        [KIND_ANY] = "with_any"};
+        [KIND_ANY] = "with_any", [KIND_SIGNALS] = "with_signals"};
     return name[kind];
 }
 

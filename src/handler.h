@@ -23,7 +23,7 @@ struct handler_ops {
     void (*told)(void);                 /* in the handler, once any was told that said yes */
 };
 
-enum { HANDLER_SIGNALS = 64, HANDLER_ROOM = 64 };
+enum { HANDLER_SIGNALS = 64, HANDLER_ROOM = CCTX_CHECK ? 256 : 64 };
 
 /* Memory for one that will be told: HANDLER_ROOM bytes at a cache line; NULL without memory. */
 void *handler_get(const struct handler_ops *ops);

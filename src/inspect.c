@@ -33,6 +33,7 @@ void cctx_stats(cctx_stats_t *stats)
     s.live_value = live[KIND_VALUE];
     s.live_without = live[KIND_WITHOUT];
     s.live_any = live[KIND_ANY];
+    s.live_signals = live[KIND_SIGNALS];
     s.fired = thread_counted(COUNT_FIRED);
     s.callbacks = thread_counted(COUNT_CALLBACKS);
     s.pages = cell_pages();

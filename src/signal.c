@@ -99,6 +99,7 @@ cctx_t *cctx_with_signals(const cctx_t *ctx, const sigset_t *signals)
     if (!n) return fail(ENOMEM);
     struct thread *t = thread_begin();
     node_init(n, KIND_SIGNALS, parent, &n->state);
+    thread_count(t, COUNT_MADE + KIND_SIGNALS, 1);
     if (derive_attach(t, n, parent)) {
         handler_add(n, bits);
     } else {
@@ -106,5 +107,5 @@ cctx_t *cctx_with_signals(const cctx_t *ctx, const sigset_t *signals)
         n = NULL;
     }
     thread_end(t);
-    return n ? n : fail(ENOMEM);
+    return n ? node_made(n, __builtin_return_address(0), "cctx_with_signals") : fail(ENOMEM);
 }

@@ -49,6 +49,7 @@ typedef struct cctx_numbers {
     uint64_t live_value;    /* cctx_with_value */
     uint64_t live_without;  /* cctx_without_cancel */
     uint64_t live_any;      /* cctx_with_any */
+    uint64_t live_signals;  /* cctx_with_signals */
 
     uint64_t derived;       /* contexts derived so far */
     uint64_t fired;         /* of those that ended: the ones whose own deadline came */

@@ -40,6 +40,7 @@ static bool readable(int fd) { return files[fd - FIRST].told; }
 #include "roster.c"
 #include "node.c"
 #include "done.c"
+#include "async.c"
 #include "callback.c"
 #include "cancel.c"
 #include "derive.c"
