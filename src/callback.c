@@ -42,7 +42,7 @@ static void callback_end(struct callback *cb, uint32_t state)
 
 /* Calls fn. The state is from, and nobody but this thread changes that. t claims cb until the state tells; NULL: it never was
  * in a slot, or the state has told. */
-static void callback_call(struct thread *t, struct callback *cb, uint32_t from)
+static inline __attribute__((always_inline)) void callback_call(struct thread *t, struct callback *cb, uint32_t from)
 {
     struct frame frame = {false};
     callback_fn fn = sync_get(cb->fn);
@@ -72,20 +72,23 @@ static void callback_task(void *arg)
     thread_end(t);
 }
 
-/* Starts fn, here or by its executor. The caller has emptied the slot and claims cb by its record t, or it never was in
- * one: NULL. cb is not looked at after: the task may have run, on another thread or inside of submit. */
-static void callback_start(struct thread *t, struct callback *cb, struct cctx *via)
+/* cb is not looked at once it is submitted: the task may have run, on another thread or inside of submit. */
+static __attribute__((noinline)) void callback_submit(struct thread *t, struct callback *cb)
 {
     cctx_executor_t *ex = (cctx_executor_t *)sync_get(cb->frame);
-    if (!ex) {
-        callback_call(t, cb, CALLBACK_REGISTERED);
-        return;
-    }
-    node_ref(via);                      /* the task's */
+    node_ref(sync_get(cb->via));        /* the task's */
     sync_store_relaxed(&cb->generation, thread_generation(), owned);
     sync_xor_acqrel(&cb->state, (uint32_t)(CALLBACK_REGISTERED | CALLBACK_SUBMITTED), hook_run, none);
     if (t) thread_claim(t, NULL);
     if (ex->submit(ex, callback_task, cb) != 0) callback_task(cb);
+}
+
+/* Starts fn, here or by its executor. The caller has emptied the slot and claims cb by its record t, or it never was in
+ * one: NULL. */
+static __attribute__((noinline)) void callback_start(struct thread *t, struct callback *cb)
+{
+    if (likely(!sync_get(cb->frame))) callback_call(t, cb, CALLBACK_REGISTERED);
+    else callback_submit(t, cb);
 }
 
 /* What a stop leaves in the slot until the state tells, so that the node stays pinned until then. */
@@ -131,7 +134,7 @@ void callback_run_list(struct thread *t, struct cctx *n)
             struct callback *cb = callback_of(w);
             if (!cb || !callback_take(t, cb, x, 0, &w)) continue;
             struct cctx *via = sync_get(cb->via);
-            callback_start(t, cb, via);
+            callback_start(t, cb);
             callback_settle(t, w, n, via);
         }
         node_unref(t, n);
@@ -243,7 +246,7 @@ static int callback_register(const cctx_t *ctx, cctx_callback_t *storage, cctx_e
     }
     if (sync_load_acq(&n->state, done) & DONE) {
         node_ref(via);                  /* the registration keeps it until fn has returned (contract, C28) */
-        callback_start(NULL, cb, via);
+        callback_start(NULL, cb);
         struct thread *t = thread_begin();
         node_unref(t, via);
         thread_end(t);
@@ -265,7 +268,7 @@ static int callback_register(const cctx_t *ctx, cctx_callback_t *storage, cctx_e
         uintptr_t w;
         node_ref(n);
         if (callback_take(t, cb, slot, 0, &w)) {
-            callback_start(t, cb, via);
+            callback_start(t, cb);
             callback_settle(t, w, n, via);
         }
         node_unref(t, n);
@@ -320,11 +323,7 @@ static bool callback_mine(struct callback *cb)
     return sync_load_relaxed(&cb->generation, owned) == thread_generation() && sync_get(cb->runner) == thread_here();
 }
 
-bool callback_inside(cctx_callback_t *storage)
-{
-    struct callback *cb = callback_in(storage);
-    return (sync_load_acq(&cb->state, hook_run) & CALLBACK_RUNNING) && callback_mine(cb);
-}
+bool callback_inside(cctx_callback_t *storage) { return callback_mine(callback_in(storage)); }
 
 /* In the child of a fork: did a thread take cb that is gone? Then fn does not run any more. (A stop failed and cb is
  * registered: so it is in a slot, or was. Without one the stop decides.) */

@@ -65,7 +65,7 @@ void callback_hand_over(struct cctx *first);
 /* Makes the runner thread now; false if it cannot be made. */
 bool callback_service(void);
 
-/* Does this thread run fn of that storage, at any nesting? */
+/* Does this thread run fn of that storage, at any nesting? The start of fn happens-before. */
 bool callback_inside(cctx_callback_t *storage);
 
 #endif

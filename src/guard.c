@@ -50,11 +50,11 @@ static cctx_callback_t *guard_callback(struct guard *g, unsigned k) { return (cc
 /* What the guard's own contexts hang below: nothing ends them but their deadlines. */
 static const cctx_t *guard_root(void) { return cctx_background(); }
 
-/* All that is read then was ordered by the registration of callback k. */
+/* What is read then was ordered by the registration of callback k. Release: which thread it runs on. */
 static bool guard_take(struct guard *g, unsigned k)
 {
     uint32_t s = ARMED;
-    return sync_cas_relaxed(&g->state, &s, (uint32_t)ARMED | (uint32_t)FIRING << k, alone);
+    return sync_cas_acqrel(&g->state, &s, (uint32_t)ARMED | (uint32_t)FIRING << k, guard, none);
 }
 
 /* If it was disarmed meanwhile, the disarm waits for the end of callback k. */

@@ -60,9 +60,9 @@
  * hook_end  the exchange to FINISHED -> the fetch_or of a stop_wait
  *           carries    all that fn did, the last touch of the callback
  *           if weaker  the caller frees the storage under the runner
- * guard     a guard let go of by the callback that had it -> its disarm
- *           carries    the interrupt's end, the callback that was registered next and its context
- *           if weaker  the handle is reused under the interrupt; that callback is not stopped
+ * guard     a guard taken by a callback, or let go of -> its disarm
+ *           carries    on which thread it runs; the interrupt's end, the callback that was registered next, its context
+ *           if weaker  a disarm from inside of interrupt is not recognized; the handle is reused under the interrupt
  * directory the CAS that pushes a directory, the store that enters a chunk, the dirty bit -> the drain
  *           carries    the zeroed slots
  *           if weaker  as chunk

@@ -27,6 +27,7 @@ static bool no_service;                 /* the library's threads cannot be made 
 static bool runs_ahead;                 /* the kernel's idea of the time: one sleep ends a nanosecond early */
 static bool spurious;                   /* one sleep ends by itself */
 static int rests = -1;                  /* not negative: a service sleeps out its times, this often; else it ends */
+static void (*in_rest)(void);           /* a rival that comes in such a sleep, and ends it */
 static void (*in_sleep)(void);          /* a rival that comes when the test's thread sleeps */
 
 /* ---- what it may ask */
@@ -237,9 +238,12 @@ bool futex_wait(sync_u32 *word, uint32_t seen, int64_t until)
         return true;
     }
     if (me && me->service && rests >= 0 && until != INT64_MAX) {
-        if (fake_now < until) fake_now = until;
+        void (*rival)(void) = in_rest;
+        in_rest = NULL;
         rests++;
-        return false;
+        if (rival) rival_comes(rival);
+        else if (fake_now < until) fake_now = until;
+        return rival;
     }
     if (me && me->service) {
         me->over = true;

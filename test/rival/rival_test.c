@@ -982,6 +982,29 @@ static void without_memory_the_runner_waits_for_the_next_interrupt_itself(void *
     scene = NULL;
 }
 
+/* B4: where it waits, a disarm wakes it. */
+static void a_runner_that_waits_for_an_interrupt_is_woken_by_the_disarm(void **state)
+{
+    (void)state;
+    static const struct scene one = {"no memory, disarm", 0, NULL, NULL, NULL, NULL, NULL};
+    scene = &one;
+    leave = 0;
+    plant_parent();
+    CHECK(cctx_guard_arm(&guard, p, hoard_at_first, &ran) == 0);
+    CHECK(cctx_cancel(p) && ran == 1);
+    runner_comes();
+    rests = 0;
+    in_rest = disarm;
+    beat();
+    rivals_end();
+    rests = -1;
+    fail_in = 0;
+    while (hoarded > 0) cctx_unref(store[--hoarded]);
+    check_disarmed();
+    CHECK(ran == 2);
+    scene = NULL;
+}
+
 /* ---- two who fire at once */
 
 static void plant_two_due(void)
@@ -2077,6 +2100,7 @@ int main(void)
         cmocka_unit_test(a_callback_is_submitted_or_stopped_whoever_comes_between),
         cmocka_unit_test(a_guard_is_disarmed_whoever_comes_between),
         cmocka_unit_test(without_memory_the_runner_waits_for_the_next_interrupt_itself),
+        cmocka_unit_test(a_runner_that_waits_for_an_interrupt_is_woken_by_the_disarm),
         cmocka_unit_test(a_stop_from_inside_leaves_none_waiting),
         cmocka_unit_test(a_waiter_is_woken_by_whoever_comes_between),
         cmocka_unit_test(a_futex_wait_is_ended_by_a_wake_a_change_a_cancel_and_a_deadline),
