@@ -871,39 +871,47 @@ static void a_thread_that_waits_is_woken_by_its_own_handler(void **state)
     }
 }
 
+/* What waits for something that does not come. */
+static int watch(void **state)
+{
+    (void)state;
+    watchdog(20);
+    return 0;
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(a_context_is_done_when_a_cancel_from_a_handler_returns),
-        cmocka_unit_test(a_cancel_from_a_handler_of_what_cannot_be_canceled_is_false),
-        cmocka_unit_test(descendants_are_done_in_the_next_call_that_derives_cancels_or_waits),
-        cmocka_unit_test(a_wait_that_begins_afterwards_sees_the_descendant_done),
-        cmocka_unit_test(callbacks_run_on_a_thread_of_the_library),
-        cmocka_unit_test(a_callback_can_be_stopped_after_the_cancel_from_a_handler),
-        cmocka_unit_test(the_handles_may_go_before_the_rest_is_seen_to),
-        cmocka_unit_test(any_number_of_them_may_wait_for_the_next_call),
-        cmocka_unit_test(a_merge_follows),
-        cmocka_unit_test(what_is_left_at_a_fork_is_done_in_both_processes),
-        cmocka_unit_test(without_waiters_and_children_it_makes_no_system_call),
-        cmocka_unit_test(a_cancel_after_it_sees_to_every_descendant),
-        cmocka_unit_test(what_is_derived_afterwards_is_born_done),
-        cmocka_unit_test(the_threads_are_made_now_and_once_in_each_process),
-        cmocka_unit_test(descendants_are_done_by_the_timer_thread_if_it_runs),
-        cmocka_unit_test(waiters_are_woken),
-        cmocka_unit_test(a_signal_ends_the_context_and_the_cause_names_it),
-        cmocka_unit_test(each_signal_has_a_text),
-        cmocka_unit_test(wrong_arguments_are_refused),
-        cmocka_unit_test(the_action_of_before_comes_back_with_the_last_context),
-        cmocka_unit_test(an_action_that_the_program_sets_meanwhile_stays),
-        cmocka_unit_test(one_signal_ends_each_context_that_asks_for_it),
-        cmocka_unit_test(a_cancel_before_the_signal_has_its_own_cause),
-        cmocka_unit_test(it_is_a_child_as_any_other),
-        cmocka_unit_test(a_long_set_is_printed_as_far_as_there_is_room),
-        cmocka_unit_test(what_is_derived_follows_and_callbacks_run),
-        cmocka_unit_test(the_action_comes_back_however_the_context_dies),
-        cmocka_unit_test(a_million_of_them_need_the_memory_of_one),
-        cmocka_unit_test(the_child_of_a_fork_has_them_too),
-        cmocka_unit_test(a_thread_that_waits_is_woken_by_its_own_handler),
+        cmocka_unit_test_setup(a_context_is_done_when_a_cancel_from_a_handler_returns, watch),
+        cmocka_unit_test_setup(a_cancel_from_a_handler_of_what_cannot_be_canceled_is_false, watch),
+        cmocka_unit_test_setup(descendants_are_done_in_the_next_call_that_derives_cancels_or_waits, watch),
+        cmocka_unit_test_setup(a_wait_that_begins_afterwards_sees_the_descendant_done, watch),
+        cmocka_unit_test_setup(callbacks_run_on_a_thread_of_the_library, watch),
+        cmocka_unit_test_setup(a_callback_can_be_stopped_after_the_cancel_from_a_handler, watch),
+        cmocka_unit_test_setup(the_handles_may_go_before_the_rest_is_seen_to, watch),
+        cmocka_unit_test_setup(any_number_of_them_may_wait_for_the_next_call, watch),
+        cmocka_unit_test_setup(a_merge_follows, watch),
+        cmocka_unit_test_setup(what_is_left_at_a_fork_is_done_in_both_processes, watch),
+        cmocka_unit_test_setup(without_waiters_and_children_it_makes_no_system_call, watch),
+        cmocka_unit_test_setup(a_cancel_after_it_sees_to_every_descendant, watch),
+        cmocka_unit_test_setup(what_is_derived_afterwards_is_born_done, watch),
+        cmocka_unit_test_setup(the_threads_are_made_now_and_once_in_each_process, watch),
+        cmocka_unit_test_setup(descendants_are_done_by_the_timer_thread_if_it_runs, watch),
+        cmocka_unit_test_setup(waiters_are_woken, watch),
+        cmocka_unit_test_setup(a_signal_ends_the_context_and_the_cause_names_it, watch),
+        cmocka_unit_test_setup(each_signal_has_a_text, watch),
+        cmocka_unit_test_setup(wrong_arguments_are_refused, watch),
+        cmocka_unit_test_setup(the_action_of_before_comes_back_with_the_last_context, watch),
+        cmocka_unit_test_setup(an_action_that_the_program_sets_meanwhile_stays, watch),
+        cmocka_unit_test_setup(one_signal_ends_each_context_that_asks_for_it, watch),
+        cmocka_unit_test_setup(a_cancel_before_the_signal_has_its_own_cause, watch),
+        cmocka_unit_test_setup(it_is_a_child_as_any_other, watch),
+        cmocka_unit_test_setup(a_long_set_is_printed_as_far_as_there_is_room, watch),
+        cmocka_unit_test_setup(what_is_derived_follows_and_callbacks_run, watch),
+        cmocka_unit_test_setup(the_action_comes_back_however_the_context_dies, watch),
+        cmocka_unit_test_setup(a_million_of_them_need_the_memory_of_one, watch),
+        cmocka_unit_test_setup(the_child_of_a_fork_has_them_too, watch),
+        cmocka_unit_test_setup(a_thread_that_waits_is_woken_by_its_own_handler, watch),
     };
     /* A shell may have left some of them ignored. */
     for (int sig = 1; sig < NSIG; sig++)

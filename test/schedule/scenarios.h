@@ -568,8 +568,10 @@ static void check_merge_done(void)
 
 /* ---- a cancel from a handler: the context is done, the rest follows in the next call. B2, A1, C3 ---- */
 
+static bool handed_over;        /* p's callbacks are the runner's */
 static void cancel_in_handler(void)
 {
+    handed_over = true;
     a_won = cancel_async(p);
     CHECK(cctx_is_done(p));
 }
@@ -598,6 +600,19 @@ static void check_async_won(void)
     CHECK(a_won != b_won);
     cancel_catch_up();
     check_all_done();
+}
+/* Whoever has the callback, it runs once. */
+static void check_called(void)
+{
+    CHECK(a_won != b_won);
+    machine_let_services();
+    CHECK(callback_service());
+    cancel_catch_up();
+    all_done();
+    cctx_wait_until(cctx_background(), machine_now() + 10);
+    CHECK(ran == 1 && !cctx_stop_wait(&cb));
+    machine_end_services();
+    drop_all();
 }
 static void check_followed(void)
 {
@@ -628,6 +643,8 @@ static const struct scenario scenarios[] = {
     {"cancel in a handler, derive", 1, 0, plant_parent, cancel_in_handler, derive, check_followed},
     {"cancel in a handler, derive the first child", 0, 0, plant_parent, cancel_in_handler, derive, check_followed},
     {"cancel in a handler, catch up", 4, 0, plant_grandchildren, cancel_in_handler, cancel_catch_up, check_followed},
+    {"cancel in a handler, cancel, a callback", 2, 0, plant_callback, cancel_in_handler, cancel_in_part,
+     check_called},
     {"cancel in two handlers", 4, 0, plant_grandchildren, cancel_in_handler, cancel_other_in_handler, check_followed},
     {"cancel in a handler and go, catch up and go", 4, 0, plant_grandchildren, cancel_in_handler_and_go,
      catch_up_and_go, check_followed},
