@@ -90,10 +90,15 @@
  *           if weaker  a page is entered that is not filled in
  * mark      a claim on a shelf that found nothing -> the holder that puts the page there
  *           carries    the mark that the page is whole
- *           if weaker  a page with nothing in use that nobody frees */
+ *           if weaker  a page with nothing in use that nobody frees
+ * task_end  the step that counts a task out of its group, and the bump of a parking word after it -> who waits for
+ *           the end of all, who finds room for one more; their loads of the parking word
+ *           carries    all that the task did, the group's error, the last touch of the group
+ *           if weaker  the group is freed under a task; a task's results are not seen */
 #define SYNC_EDGES(E) \
     E(claim) E(done) E(slot) E(swept) E(empty) E(last_ref) E(family) E(chunk) E(hook_run) \
-    E(hook_end) E(guard) E(directory) E(bell) E(queue) E(async) E(notice) E(record) E(page) E(shelf) E(mark)
+    E(hook_end) E(guard) E(directory) E(bell) E(queue) E(async) E(notice) E(record) E(page) E(shelf) E(mark) \
+    E(task_end)
 
 /* Handshakes: two sides, each puts one thing and then gets the other's; seq_cst on all four, so that not both
  * get the old value.
