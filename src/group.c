@@ -94,6 +94,13 @@ static void group_enter(struct cctx_group *g)
     } while (!sync_cas_acqrel(&g->word, &w, word_now(w) + 1, none, task_end));
 }
 
+/* Wakes all that sleep there; the group may be gone by now. */
+static void group_wake(sync_u32 *park)
+{
+    sync_add_acqrel(park, 1u, task_end, none);
+    futex_wake(park);
+}
+
 /* Counts a task out (G2, G3). */
 static void group_leave(struct cctx_group *g)
 {
@@ -101,14 +108,8 @@ static void group_leave(struct cctx_group *g)
     uint64_t w = sync_load_relaxed(&g->word, cas_seed), to;
     do to = (w - 1) & ((w & TASKS) == 1 ? ~(CROWDED | WAITED) : ~CROWDED);
     while (!sync_cas_acqrel(&g->word, &w, to, task_end, none));
-    if (w & CROWDED) {
-        sync_add_acqrel(room, 1u, task_end, none);
-        futex_wake(room);
-    }
-    if (w & ~to & WAITED) {
-        sync_add_acqrel(end, 1u, task_end, none);
-        futex_wake(end);
-    }
+    if (w & ~to & CROWDED) group_wake(room);
+    if (w & ~to & WAITED) group_wake(end);
 }
 
 /* Until no task is left. */
