@@ -4,6 +4,7 @@
  * the checks after it assert what it did.
  */
 #include <cctx/cctx.h>
+#include <cctx/group.h>
 
 #include <pthread.h>
 #include <stdio.h>
@@ -223,6 +224,29 @@ static void with_any(const cctx_t *root)
     cctx_unref(request);
 }
 
+static int fetch(const cctx_t *ctx, void *url)
+{
+    (void)ctx;
+    return strcmp(url, "left") == 0 ? EHOSTUNREACH : 0;
+}
+
+static void group(const cctx_t *parent)
+{
+    char *left = strdup("left"), *right = strdup("right");
+
+    CHECK(left && right);
+    /* [group] */
+    cctx_group_t *group = cctx_group_new(parent, NULL, 8);
+    cctx_group_go(group, fetch, left);
+    cctx_group_go(group, fetch, right);
+    int err = cctx_group_wait(group); /* the first that is not 0 */
+    cctx_group_free(group);
+    /* [group end] */
+    CHECK(err == EHOSTUNREACH && cctx_err(parent) == 0);
+    free(left);
+    free(right);
+}
+
 int main(void)
 {
     cctx_t *root = cctx_with_cancel(cctx_background());
@@ -237,6 +261,7 @@ int main(void)
     after_func(root);
     done(root);
     with_any(root);
+    group(root);
     cctx_close(root);
     puts("coming_from_go: passed");
     return 0;

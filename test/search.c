@@ -3,38 +3,28 @@
  * search - look for a fixed string in files, until enough is found, the time is up or a signal comes.
  *
  * One context stands for the whole search, and every way in which the search can end is an end of it: the
- * match that makes the number full, the deadline, Ctrl-C, and the last file that was read. Whoever sleeps is
- * woken through the context: its callback gives tokens to both semaphores and makes the event descriptor
- * readable.
- *
- *     walker (main) --> ring of paths --> workers   a token of `items` is a path in the ring, one of `room` a
- *                                                   free slot in it; once the context is done, "go home"
+ * match that makes the number full, the deadline, Ctrl-C, and the last file that was read. The workers are
+ * the tasks of a group below it. Each takes the next path from one walk through the folders and searches
+ * that file; an error of one of them ends the others.
  */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
 #endif
-#include <cctx/cctx.h>
+#include <cctx/group.h>
 
 #include <fcntl.h>
 #include <fts.h>
 #include <inttypes.h>
-#include <poll.h>
 #include <pthread.h>
-#include <semaphore.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/eventfd.h>
-#include <sys/signalfd.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <ck_ring.h>
-
 enum {
-    SLOTS = 1024,       /* of the ring, which holds one path less */
     BLOCK = 1 << 16,    /* bytes that a worker reads between two looks at the context */
     LINE = 1 << 20,     /* a longer line is searched in pieces */
     PATTERN = 4096,     /* the longest pattern */
@@ -46,86 +36,18 @@ struct search {
     const char *pattern;
     size_t pattern_size;
     uint64_t wanted;                /* matches */
-    ck_ring_t ring;
-    ck_ring_buffer_t slots[SLOTS];
-    sem_t items, room;
-    int woken;                      /* event descriptor: readable once the context is done */
-    int signals;                    /* signal descriptor */
+    pthread_mutex_t walking;        /* for the next two */
+    FTS *tree;
+    bool astray;                    /* a folder that was asked for could not be read */
+    sigset_t signals;               /* that end it */
     unsigned threads;               /* workers */
-    _Atomic uint64_t pending;       /* paths not yet searched, and one for the walker */
     _Atomic uint64_t found, files, bytes, unreadable;
     _Atomic cctx_time_t ended;      /* when the cancel that won began */
-    _Atomic cctx_time_t stopped;    /* when the last worker left */
 };
 
 static const cctx_cause_t enough = {0, "enough matches"};
 static const cctx_cause_t searched = {0, "everything searched"};
 static const cctx_cause_t time_is_up = {0, "the time is up"};
-static const cctx_cause_t no_memory = {ENOMEM, "out of memory"};
-static const cctx_cause_t no_thread = {EAGAIN, "a thread could not be made"};
-
-static void end(struct search *s, const cctx_cause_t *cause)
-{
-    cctx_time_t now = cctx_now();
-
-    if (cctx_cancel_cause(s->ctx, cause))
-        atomic_store(&s->ended, now);
-}
-
-/* The callback of the context: wakes every sleeper, each of which then sees that the context is done. */
-static void wake_all(void *arg)
-{
-    struct search *s = arg;
-    uint64_t one = 1;
-
-    for (unsigned i = 0; i < s->threads; i++)
-        sem_post(&s->items);
-    sem_post(&s->room);
-    if (write(s->woken, &one, sizeof one) != (ssize_t)sizeof one)
-        abort();
-}
-
-#if defined(__has_feature)
-#if __has_feature(thread_sanitizer) && !defined(__SANITIZE_THREAD__)
-#define __SANITIZE_THREAD__ 1
-#endif
-#endif
-#ifdef __SANITIZE_THREAD__
-void AnnotateIgnoreReadsBegin(const char *file, int line);
-void AnnotateIgnoreReadsEnd(const char *file, int line);
-#else
-#define AnnotateIgnoreReadsBegin(file, line) ((void)0)
-#define AnnotateIgnoreReadsEnd(file, line) ((void)0)
-#endif
-
-/*
- * The ring reads a slot before the compare-and-swap that says whose it is, and forgets what it read if that
- * fails. ThreadSanitizer sees the read that loses beside the slot's next writer. What a path points to is
- * handed over by the semaphore, which it knows.
- */
-static bool get(struct search *s, void **path)
-{
-    bool got;
-
-    AnnotateIgnoreReadsBegin(__FILE__, __LINE__);
-    got = ck_ring_dequeue_mpmc(&s->ring, s->slots, path);
-    AnnotateIgnoreReadsEnd(__FILE__, __LINE__);
-    return got;
-}
-
-static void take(sem_t *tokens)
-{
-    while (sem_wait(tokens) != 0)
-        if (errno != EINTR)
-            abort();
-}
-
-/* Whoever settles the last debt of the search, a path or the walk, ends it. */
-static void settle(struct search *s)
-{
-    if (atomic_fetch_sub(&s->pending, 1) == 1)
-        end(s, &searched);
-}
 
 static void show(struct search *s, const char *path, const char *line, size_t size)
 {
@@ -141,12 +63,17 @@ static void show(struct search *s, const char *path, const char *line, size_t si
         text[i] = (line[i] >= ' ' && line[i] <= '~') || line[i] == '\t' ? line[i] : '?';
     text[size] = '\0';
     printf("%s: %s\n", path, text);
-    if (number == s->wanted)
-        end(s, &enough);
+    if (number == s->wanted) {
+        cctx_time_t now = cctx_now();
+
+        if (cctx_cancel_cause(s->ctx, &enough))
+            atomic_store(&s->ended, now);
+    }
 }
 
 /* Shows each matching line of the text, and returns how much of the text has been dealt with. */
-static size_t search_text(struct search *s, const char *path, const char *text, size_t size, bool last)
+static size_t search_text(const cctx_t *ctx, struct search *s, const char *path, const char *text,
+                          size_t size, bool last)
 {
     const char *newline = last ? NULL : memrchr(text, '\n', size);
     const char *all = newline ? newline + 1 : text + size;
@@ -154,7 +81,7 @@ static size_t search_text(struct search *s, const char *path, const char *text, 
 
     if (!last && !newline && size < LINE)
         return 0;
-    while (!cctx_is_done(s->ctx)) {
+    while (!cctx_is_done(ctx)) {
         const char *hit = memmem(at, (size_t)(all - at), s->pattern, s->pattern_size);
         const char *line, *stop;
 
@@ -173,7 +100,7 @@ static size_t search_text(struct search *s, const char *path, const char *text, 
     return (size_t)(all - text);
 }
 
-static void search_file(struct search *s, const char *path, char *buffer)
+static void search_file(const cctx_t *ctx, struct search *s, const char *path, char *buffer)
 {
     struct stat status;
     size_t kept = 0;
@@ -183,7 +110,7 @@ static void search_file(struct search *s, const char *path, char *buffer)
         atomic_fetch_add(&s->unreadable, 1);
     } else if (S_ISREG(status.st_mode)) {
         atomic_fetch_add(&s->files, 1);
-        while (!cctx_is_done(s->ctx)) {
+        while (!cctx_is_done(ctx)) {
             ssize_t got = read(fd, buffer + kept, BLOCK);
             size_t used;
 
@@ -193,7 +120,7 @@ static void search_file(struct search *s, const char *path, char *buffer)
             }
             atomic_fetch_add(&s->bytes, (uint64_t)got);
             kept += (size_t)got;
-            used = search_text(s, path, buffer, kept, got == 0);
+            used = search_text(ctx, s, path, buffer, kept, got == 0);
             if (got == 0)
                 break;
             kept -= used;
@@ -204,123 +131,92 @@ static void search_file(struct search *s, const char *path, char *buffer)
         close(fd);
 }
 
-static void *work(void *arg)
+/* The next regular file below the folders, to be freed, or NULL: there is none, or no memory. No links. */
+static char *next_path(struct search *s)
 {
-    struct search *s = arg;
-    char *buffer = malloc(LINE + BLOCK);
-    cctx_time_t now, seen;
-
-    if (!buffer)
-        end(s, &no_memory);
-    for (;;) {
-        void *path;
-
-        take(&s->items);
-        if (cctx_is_done(s->ctx))
-            break;
-        if (!get(s, &path))
-            abort();
-        sem_post(&s->room);
-        search_file(s, path, buffer);
-        free(path);
-        settle(s);
-    }
-    free(buffer);
-    now = cctx_now();
-    seen = atomic_load(&s->stopped);
-    while (seen < now && !atomic_compare_exchange_weak(&s->stopped, &seen, now)) {
-    }
-    return NULL;
-}
-
-static void *heed_signals(void *arg)
-{
-    struct search *s = arg;
-    struct pollfd fds[2] = {{.fd = s->signals, .events = POLLIN}, {.fd = s->woken, .events = POLLIN}};
-    struct signalfd_siginfo info;
-
-    while (!cctx_is_done(s->ctx)) {
-        if (poll(fds, 2, -1) < 0 && errno != EINTR)
-            abort();
-        if ((fds[0].revents & POLLIN) != 0 && read(s->signals, &info, sizeof info) == (ssize_t)sizeof info) {
-            cctx_time_t now = cctx_now();
-
-            if (cctx_cancel_causef(s->ctx, 0, "signal: %s", strsignal((int)info.ssi_signo)))
-                atomic_store(&s->ended, now);
-        }
-    }
-    return NULL;
-}
-
-/* Hands the regular files below the folders to the workers; no links. False: a folder could not be read. */
-static bool walk(struct search *s, char *const *folders)
-{
-    FTS *tree = fts_open(folders, FTS_PHYSICAL | FTS_NOCHDIR, NULL);
-    bool good = tree != NULL;
+    char *path = NULL;
     FTSENT *entry;
 
-    while (tree && !cctx_is_done(s->ctx) && (entry = fts_read(tree)) != NULL) {
+    pthread_mutex_lock(&s->walking);
+    errno = 0;
+    while (!path && (entry = fts_read(s->tree)) != NULL) {
         if (entry->fts_info == FTS_F) {
-            char *path = strdup(entry->fts_path);
-
-            take(&s->room);
+            path = strdup(entry->fts_path);
             if (!path)
-                end(s, &no_memory);
-            if (cctx_is_done(s->ctx)) {
-                free(path);
                 break;
-            }
-            atomic_fetch_add(&s->pending, 1);
-            if (!ck_ring_enqueue_mpmc(&s->ring, s->slots, path))
-                abort();
-            sem_post(&s->items);
         } else if (entry->fts_level == 0 && entry->fts_info == FTS_SL) {
             fprintf(stderr, "search: %s: a symbolic link, not followed\n", entry->fts_path);
         } else if (entry->fts_info == FTS_DNR || entry->fts_info == FTS_ERR || entry->fts_info == FTS_NS) {
             atomic_fetch_add(&s->unreadable, 1);
             if (entry->fts_level == 0) {
                 fprintf(stderr, "search: %s: %s\n", entry->fts_path, strerror(entry->fts_errno));
-                good = false;
+                s->astray = true;
             }
         }
     }
-    if (tree)
-        fts_close(tree);
-    settle(s);
-    return good;
+    pthread_mutex_unlock(&s->walking);
+    return path;
 }
 
-/* Makes the threads, walks, and comes back when the context is done and every thread has left. */
-static bool run(struct search *s, char *const *folders)
+/* A worker. */
+static int work(const cctx_t *ctx, void *arg)
 {
-    pthread_t *workers = calloc(s->threads, sizeof *workers), heeder;
-    cctx_callback_t on_end = {{0}};
-    unsigned made = 0;
-    bool heeded = false, good = false;
-    void *path;
+    struct search *s = arg;
+    char *buffer = malloc(LINE + BLOCK), *path;
+    int error = buffer ? 0 : ENOMEM;
 
-    if (workers && cctx_after_func(s->ctx, &on_end, wake_all, s) == 0) {
-        heeded = pthread_create(&heeder, NULL, heed_signals, s) == 0;
-        while (made < s->threads && pthread_create(&workers[made], NULL, work, s) == 0)
-            made++;
-        good = heeded && made == s->threads;
-        if (good)
-            good = walk(s, folders);
-        else
-            end(s, &no_thread);
-        while (made > 0)
-            pthread_join(workers[--made], NULL);
-        if (heeded)
-            pthread_join(heeder, NULL);
-        cctx_stop_wait(&on_end);
-    }
-    while (get(s, &path))
+    while (error == 0 && !cctx_is_done(ctx)) {
+        path = next_path(s);
+        if (!path) {
+            error = errno;
+            break;
+        }
+        search_file(ctx, s, path, buffer);
         free(path);
-    free(workers);
-    return good;
+    }
+    free(buffer);
+    return error;
 }
 
-static void report(struct search *s)
+/* Waits for a signal. The end of the search sends one, too, which then has nothing left to end. */
+static void *heed_signals(void *arg)
+{
+    struct search *s = arg;
+    cctx_time_t now;
+    int number;
+
+    sigwait(&s->signals, &number);
+    now = cctx_now();
+    if (cctx_cancel_causef(s->ctx, 0, "signal: %s", strsignal(number)))
+        atomic_store(&s->ended, now);
+    return NULL;
+}
+
+/* Starts the workers and waits for them. Returns when the last one had ended, or 0: the search could not begin. */
+static cctx_time_t run(struct search *s)
+{
+    cctx_group_t *workers = cctx_group_new(s->ctx, NULL, 0);
+    cctx_time_t stopped = 0;
+    pthread_t heeder;
+    int error;
+
+    errno = EAGAIN;
+    if (workers && pthread_create(&heeder, NULL, heed_signals, s) == 0) {
+        for (unsigned i = 0; i < s->threads; i++)
+            cctx_group_go(workers, work, s);
+        error = cctx_group_wait(workers);
+        stopped = cctx_now();
+        if (error == 0 ? cctx_cancel_cause(s->ctx, &searched)
+                       : cctx_cancel_causef(s->ctx, error, "%s", strerror(error)))
+            atomic_store(&s->ended, stopped);
+        pthread_kill(heeder, SIGTERM);  /* it sleeps, or has ended: then nobody takes the signal */
+        pthread_join(heeder, NULL);
+    }
+    cctx_group_free(workers);
+    return stopped;
+}
+
+static void report(struct search *s, cctx_time_t stopped)
 {
     cctx_time_t ended = atomic_load(&s->ended);
 
@@ -331,7 +227,7 @@ static void report(struct search *s)
     if (atomic_load(&s->unreadable) > 0)
         fprintf(stderr, ", %" PRIu64 " unreadable", atomic_load(&s->unreadable));
     fprintf(stderr, "\nsearch: ended: %s; the last of %u threads had stopped %" PRId64 " us later\n",
-            cctx_cause(s->ctx)->text, s->threads, (atomic_load(&s->stopped) - ended) / 1000);
+            cctx_cause(s->ctx)->text, s->threads, (stopped - ended) / 1000);
 }
 
 static bool number(const char *text, long long least, long long most, long long *value)
@@ -353,7 +249,7 @@ int main(int argc, char **argv)
 {
     static struct search s;
     long long wanted = INT64_MAX, milliseconds = -1, threads = sysconf(_SC_NPROCESSORS_ONLN);
-    sigset_t set;
+    cctx_time_t stopped;
     bool good = true;
     int option;
 
@@ -375,37 +271,29 @@ int main(int argc, char **argv)
         return usage();
     s.wanted = (uint64_t)wanted;
     s.threads = threads < 1 ? 1 : (unsigned)threads;
-    atomic_init(&s.pending, 1);
+    pthread_mutex_init(&s.walking, NULL);
+    s.tree = fts_open(argv + optind + 1, FTS_PHYSICAL | FTS_NOCHDIR, NULL);
 
-    /* Blocked before any thread exists, the signals reach the process through the descriptor alone. */
-    sigemptyset(&set);
-    sigaddset(&set, SIGINT);
-    sigaddset(&set, SIGTERM);
-    pthread_sigmask(SIG_BLOCK, &set, NULL);
-    s.signals = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
-    s.woken = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    ck_ring_init(&s.ring, SLOTS);
-    sem_init(&s.items, 0, 0);
-    sem_init(&s.room, 0, SLOTS - 1);
+    /* Blocked before any thread exists, the signals are for the one that waits for them. */
+    sigemptyset(&s.signals);
+    sigaddset(&s.signals, SIGINT);
+    sigaddset(&s.signals, SIGTERM);
+    pthread_sigmask(SIG_BLOCK, &s.signals, NULL);
 
     if (milliseconds < 0)
         s.ctx = cctx_with_cancel(cctx_background());
     else
         s.ctx = cctx_with_timeout_cause(cctx_background(), CCTX_MS(milliseconds), &time_is_up);
-    if (!s.ctx || s.signals < 0 || s.woken < 0) {
+    stopped = s.ctx && s.tree ? run(&s) : 0;
+    if (stopped == 0) {
         perror("search");
         return 2;
     }
-    good = run(&s, argv + optind + 1);
-    if (cctx_is_done(s.ctx)) {
-        report(&s);
-        good = good && cctx_cause(s.ctx)->code == 0;
-    }
+    report(&s, stopped);
+    good = !s.astray && cctx_cause(s.ctx)->code == 0;
     cctx_unref(s.ctx);
-    sem_destroy(&s.items);
-    sem_destroy(&s.room);
-    close(s.woken);
-    close(s.signals);
+    fts_close(s.tree);
+    pthread_mutex_destroy(&s.walking);
     if (fflush(stdout) != 0)
         good = false;
     return !good ? 2 : atomic_load(&s.found) > 0 ? 0 : 1;
