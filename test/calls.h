@@ -15,7 +15,9 @@
 #ifndef CCTX_TEST_CALLS_H
 #define CCTX_TEST_CALLS_H
 
-#include "support.h"
+#include "executors.h"
+
+#include <cctx/group.h>
 
 #include <cctx/executor.h>
 #include <cctx/guard.h>
@@ -43,6 +45,7 @@ typedef struct world {
     cctx_t *kid[MOST]; /* below on */
     int kids;
     cctx_t *spare;               /* what prepare made */
+    cctx_group_t *group;         /* the same, or the call */
     const cctx_t *made;          /* what the call made */
     cctx_callback_t callback[2]; /* the first is on w->on from the start; the other is the call's */
     cctx_callback_t hook[HOOKS];
@@ -1056,6 +1059,84 @@ static void after_with_signals(world_t *w)
     raise(SIGUSR2);
     CHECK(cctx_cause(w->made)->code == (w->state->err ? w->on_look.cause->code : SIGUSR2));
     after_made(w, ECANCELED);
+/* A task sees the world's context through its group's. It returns 9 if that is live. */
+static int group_task(const cctx_t *ctx, void *arg)
+{
+    world_t *w = arg;
+    int err = cctx_err(ctx);
+    calls_count(&w->ran[1]);
+    CHECK(err == w->state->err);
+    CHECK(cctx_value(ctx, &calls_key[0]) == w->on_look.value[0]);
+    return err ? err : 9;
+}
+
+static int run_group_new(world_t *w)
+{
+    w->group = cctx_group_new(w->on, NULL, 1);
+    CHECK(w->group == NULL || errno == CALLS_ERRNO);
+    return w->group ? 0 : errno;
+}
+
+static void after_group(world_t *w)
+{
+    CHECK(cctx_err(cctx_group_context(w->group)) == w->state->err);
+    cctx_group_free(w->group);
+    w->group = NULL;
+    world_same(w);
+}
+
+static void prepare_group(world_t *w)
+{
+    w->group = cctx_group_new(w->on, inline_run(), 1);
+    w->spare = (cctx_t *)(uintptr_t)cctx_ref(cctx_group_context(w->group));
+}
+
+static void prepare_task(world_t *w)
+{
+    prepare_group(w);
+    int err = cctx_group_go(w->group, group_task, w);
+    CHECK(err == 0 && calls_counted(&w->ran[1]) == 1);
+}
+
+static int run_group_go(world_t *w)
+{
+    return run_kept(cctx_group_go(w->group, group_task, w));
+}
+
+static void after_task(world_t *w)
+{
+    CHECK(calls_counted(&w->ran[1]) == 1);
+    CHECK(cctx_group_wait(w->group) == (w->state->err ? w->state->err : 9));
+    CHECK(cctx_err(w->spare) == (w->state->err ? w->state->err : ECANCELED));
+    w->ran[1] = 0;
+    cctx_group_free(w->group);
+    w->group = NULL;
+    world_same(w);
+}
+
+static int run_group_wait(world_t *w)
+{
+    CHECK(cctx_group_wait(w->group) == (w->state->err ? w->state->err : 9));
+    return run_kept(0);
+}
+
+static int run_group_context(world_t *w)
+{
+    CHECK(cctx_group_context(w->group) == w->spare);
+    return run_kept(0);
+}
+
+static int run_group_free(world_t *w)
+{
+    cctx_group_free(w->group);
+    w->group = NULL;
+    return run_kept(0);
+}
+
+static void after_group_free(world_t *w)
+{
+    CHECK(cctx_err(w->spare) == (w->state->err ? w->state->err : ECANCELED));
+    world_same(w);
 }
 
 static const call_t call_table[] = {
@@ -1118,6 +1199,11 @@ static const call_t call_table[] = {
     {"cctx_fd", "", NULL, run_fd, after_fd, true, false},
     {"cctx_poll", "", NULL, run_poll, after_nothing, true, false},
     {"cctx_poll", " for a deadline", prepare_wait, run_poll_for_deadline, after_nothing, true, false},
+    {"cctx_group_new", "", NULL, run_group_new, after_group, true, false},
+    {"cctx_group_context", "", prepare_group, run_group_context, after_group, false, false},
+    {"cctx_group_go", "", prepare_group, run_group_go, after_task, false, false},
+    {"cctx_group_wait", "", prepare_task, run_group_wait, after_task, false, false},
+    {"cctx_group_free", "", prepare_group, run_group_free, after_group_free, false, false},
 };
 enum { CALLS = sizeof call_table / sizeof *call_table };
 
