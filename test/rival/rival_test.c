@@ -9,6 +9,8 @@
 #include "futex.h"
 #include <cctx/wait.h>
 
+#include "../two_tasks.h"
+
 #include <cctx/executor.h>
 #include <cctx/guard.h>
 
@@ -2073,6 +2075,47 @@ enum { SMALL = 1 };
 enum { SMALL = 0 };
 #endif
 
+/* ---- groups: B0, G2, G3 of src/group.c */
+
+/* If it does not come between, it comes when the other sleeps. */
+static void end_first_once(void)
+{
+    if (results == 0) end_first();
+}
+static void wait_until_it_ends(void)
+{
+    in_sleep = end_first_once;
+    wait_for_group();
+    in_sleep = NULL;
+}
+static void free_when_it_ends(void)
+{
+    in_sleep = end_first_once;
+    free_group();
+    in_sleep = NULL;
+}
+static void go_when_it_ends(void)
+{
+    in_sleep = end_first_once;
+    go_third();
+    in_sleep = NULL;
+}
+
+static void a_task_that_ends_lets_go_of_its_group_whoever_comes_between(void **state)
+{
+    (void)state;
+    static const struct scene scenes[] = {
+        {"a task ends, wait", 0, plant_task, end_first, wait_for_group, check_group_gone, NULL},
+        {"wait, a task ends", 0, plant_task, wait_until_it_ends, end_first_once, check_group_gone, NULL},
+        {"a task ends, free", 0, plant_task, end_first, free_group, check_group_gone, NULL},
+        {"free, a task ends", 0, plant_task, free_when_it_ends, end_first_once, check_group_gone, NULL},
+        {"a task ends, go at the limit", 0, plant_two_tasks, end_first, go_third, check_third, NULL},
+        {"go at the limit, a task ends", 0, plant_two_tasks, go_when_it_ends, end_first_once, check_third, NULL},
+        {"two tasks fail", 0, plant_two_tasks, end_first, end_second, check_two_ended, NULL},
+    };
+    SWEEP(scenes);
+}
+
 int main(void)
 {
     watchdog(100);
@@ -2102,6 +2145,7 @@ int main(void)
         cmocka_unit_test(without_memory_the_runner_waits_for_the_next_interrupt_itself),
         cmocka_unit_test(a_runner_that_waits_for_an_interrupt_is_woken_by_the_disarm),
         cmocka_unit_test(a_stop_from_inside_leaves_none_waiting),
+        cmocka_unit_test(a_task_that_ends_lets_go_of_its_group_whoever_comes_between),
         cmocka_unit_test(a_waiter_is_woken_by_whoever_comes_between),
         cmocka_unit_test(a_futex_wait_is_ended_by_a_wake_a_change_a_cancel_and_a_deadline),
         cmocka_unit_test(a_descriptor_and_a_wait_see_whoever_comes_between),

@@ -5,6 +5,7 @@
 #define CCTX_TEST_SCENARIOS_H
 
 #include "../support.h"
+#include "../two_tasks.h"
 #include "machine.h"
 
 #include "callback.h"
@@ -757,8 +758,8 @@ static const struct scenario scenarios[] = {
     {"the first of a merge ends, and another", 3, 0, plant_merge, cancel_second, cancel_first, check_merged},
     {"one of a merge ends, the merge goes", 3, 0, plant_merge, cancel_second_only, drop_merge, check_nothing},
     {"merge, a parent ends", 2, 0, plant_parent, merge, cancel_second_only, check_merge_done},
-    {"a task ends, wait", 0, 0, plant_task, end_first, wait_for_group, check_nothing},
-    {"a task ends, free its group", 0, 0, plant_task, end_first, free_group, check_nothing},
+    {"a task ends, wait", 0, 0, plant_task, end_first, wait_for_group, check_group_gone},
+    {"a task ends, free its group", 0, 0, plant_task, end_first, free_group, check_group_gone},
     {"a task ends, go at the limit", 0, 0, plant_two_tasks, end_first, go_third, check_third},
     {"two tasks fail", 0, 0, plant_two_tasks, end_first, end_second, check_two_ended},
 };
