@@ -556,6 +556,37 @@ static void a_new_thread_without_memory_can_cancel_and_release_among_others(void
     }
 }
 
+static int group_note_thread(const cctx_t *ctx, void *arg)
+{
+    (void)ctx;
+    *(pthread_t *)arg = pthread_self();
+    return 6;
+}
+
+/* B0: where no thread can be made, or no memory be had for the task, it runs on the thread that starts it. */
+static void a_task_without_a_thread_or_memory_runs_at_once(void **state)
+{
+    (void)state;
+    for (int turn = 0; turn < 2; turn++) {
+        pthread_t ran_on = {0};
+        cctx_group_t *group = cctx_group_new(cctx_background(), NULL, 1);
+        assert_non_null(group);
+        set_no_threads(turn == 0);
+        fail_at = turn == 1 ? FAIL_ALL : 0;
+        errno = E2BIG;
+        for (int i = 0; i < 3; i++) {
+            ran_on = (pthread_t){0};
+            CHECK(cctx_group_go(group, group_note_thread, &ran_on) == 0);
+            CHECK(pthread_equal(ran_on, pthread_self()));
+        }
+        CHECK(errno == E2BIG && cctx_group_wait(group) == 6);
+        CHECK(cctx_cause(cctx_group_context(group))->code == (turn ? ENOMEM : 6));
+        cctx_group_free(group);
+        fail_at = 0;
+        set_no_threads(false);
+    }
+}
+
 /* C10 */
 static void a_text_without_memory_is_the_constant_and_the_cancel_holds(void **state)
 {
@@ -730,6 +761,7 @@ int main(void)
         cmocka_unit_test(armed_deadlines_fire_though_no_thread_gets_memory),
         cmocka_unit_test(cancels_releases_looks_and_stops_need_no_memory),
         cmocka_unit_test(a_new_thread_without_memory_can_cancel_and_release_among_others),
+        cmocka_unit_test(a_task_without_a_thread_or_memory_runs_at_once),
         cmocka_unit_test(a_text_without_memory_is_the_constant_and_the_cancel_holds),
     };
     for (int i = 0; i < KEYS; i++)
