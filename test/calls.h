@@ -15,11 +15,10 @@
 #ifndef CCTX_TEST_CALLS_H
 #define CCTX_TEST_CALLS_H
 
-#include "executors.h"
-
-#include <cctx/group.h>
+#include "support.h"
 
 #include <cctx/executor.h>
+#include <cctx/group.h>
 #include <cctx/guard.h>
 #include <cctx/signal.h>
 #include <cctx/wait.h>
@@ -1087,7 +1086,7 @@ static void after_group(world_t *w)
 
 static void prepare_group(world_t *w)
 {
-    w->group = cctx_group_new(w->on, inline_run(), 1);
+    w->group = cctx_group_new(w->on, &calls_executor, 1);
     w->spare = (cctx_t *)(uintptr_t)cctx_ref(cctx_group_context(w->group));
 }
 

@@ -15,7 +15,7 @@ static struct {
 } submitted[2];                 /* what comes after these is refused */
 static int results;             /* the sum of what the tasks that have run return */
 
-static int submit(cctx_executor_t *self, void (*fn)(void *arg), void *arg)
+static int task_submit(cctx_executor_t *self, void (*fn)(void *arg), void *arg)
 {
     (void)self;
     int i = submitted[0].fn ? 1 : 0;
@@ -24,7 +24,7 @@ static int submit(cctx_executor_t *self, void (*fn)(void *arg), void *arg)
     submitted[i].arg = arg;
     return 0;
 }
-static cctx_executor_t executor = {submit};
+static cctx_executor_t task_executor = {task_submit};
 static int task(const cctx_t *ctx, void *arg)
 {
     (void)ctx;
@@ -37,7 +37,7 @@ static void plant_task(void)
 {
     memset(submitted, 0, sizeof submitted);
     results = 0;
-    group = cctx_group_new(cctx_background(), &executor, 2);
+    group = cctx_group_new(cctx_background(), &task_executor, 2);
     CHECK(group);
     go(7);
 }
