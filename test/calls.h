@@ -1058,6 +1058,8 @@ static void after_with_signals(world_t *w)
     raise(SIGUSR2);
     CHECK(cctx_cause(w->made)->code == (w->state->err ? w->on_look.cause->code : SIGUSR2));
     after_made(w, ECANCELED);
+}
+
 /* A task sees the world's context through its group's. It returns 9 if that is live. */
 static int group_task(const cctx_t *ctx, void *arg)
 {

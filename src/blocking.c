@@ -1,4 +1,4 @@
-/* Layer 11, face. block: a sleep, a futex and a choice of contexts that a context ends.
+/* Layer 11, face. blocking: a sleep, a futex and a choice of contexts that a context ends.
  * SPDX-License-Identifier: BSD-2-Clause
  *
  * Whoever sleeps on several words is counted in at each context's, as in cctx_wait, and wakes at the earliest deadline

@@ -455,10 +455,10 @@ int main(void)
         cmocka_unit_test(deadlines_end_each_wait_though_the_library_has_no_thread),
     };
     watchdog(100);
-    int failed = cmocka_run_group_tests_name("block_clause", tests, NULL, NULL);
+    int failed = cmocka_run_group_tests_name("blocking_clause", tests, NULL, NULL);
     if (!refuse_call(449, ENOSYS))
         print_message("not applicable: no seccomp filters: futex_waitv was not taken away\n");
     else
-        failed += cmocka_run_group_tests_name("block_clause without futex_waitv", tests, NULL, NULL);
+        failed += cmocka_run_group_tests_name("blocking_clause without futex_waitv", tests, NULL, NULL);
     return failed;
 }
