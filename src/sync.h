@@ -82,6 +82,15 @@
  * record    a thread record given back -> the CAS that takes it
  *           carries    limbo, magazine
  *           if weaker  two owners of a single-producer stack
+ *           carries    the lowered next_wake; the end of a token
+ *           if weaker  the role sleeps by the old one; a token's end is slept through
+ * queue     the push of a node on the runner's queue -> the exchange that takes the queue
+ *           carries    link, the pin
+ *           if weaker  the runner follows a stale link
+ * record    a thread record given back -> the CAS that takes it; a dead process's place in an arena given up ->
+ *           who finds it empty
+ *           carries    limbo, magazine; the ends of the process's tokens
+ *           if weaker  two owners of a single-producer stack; a live token without an owner
  * page      a cell given back to its page -> the exchange that takes the page's cells; the last one back
  *           carries    the last touch of the cell
  *           if weaker  a cell is handed out, or its page freed, under its last user
@@ -99,15 +108,26 @@
     E(claim) E(done) E(slot) E(swept) E(empty) E(last_ref) E(family) E(chunk) E(hook_run) \
     E(hook_end) E(guard) E(directory) E(bell) E(queue) E(async) E(notice) E(record) E(page) E(shelf) E(mark) \
     E(task_end)
+ * token     each CAS on the word of an arena's slot -> who looks at it
+ *           carries    the deadline, the owner's place; the canceler's past; TOLD: the bell was rung
+ *           if weaker  a token without its deadline; a live process's token taken for a dead one's
+ * tenant    the store of a slot's deadline -> who reads it and then looks at the word again
+ *           carries    the claim of the slot's next generation
+ *           if weaker  a token with its successor's deadline */
+#define SYNC_EDGES(E) \
+    E(claim) E(done) E(slot) E(swept) E(empty) E(last_ref) E(family) E(chunk) E(hook_run) \
+    E(hook_end) E(guard) E(directory) E(bell) E(queue) E(record) E(page) E(shelf) E(mark) E(token) \
+    E(tenant)
 
 /* Handshakes: two sides, each puts one thing and then gets the other's; seq_cst on all four, so that not both
  * get the old value.
  *
  * attach    A put  the CAS that fills a slot (and before it family, chunk, roster: each a put)
- *           A get  the owner's state
- *           B put  the flip of the owner's state
+ *           A get  the owner's state; the word of the token that a context is bound to
+ *           B put  the flip of the owner's state; the end of a token, before its bell is rung
  *           B get  family, roster, chunks, slots
- *           both old: a live child under a swept parent; a callback that never runs
+ *           both old: a live child under a swept parent; a callback that never runs; a token's end that a
+ *           context bound to it misses
  * arm       A put  the CAS that fills a timer slot (the roster's, as attach)
  *           A get  the directory's dirty word
  *           B put  the drain's clearing of dirty
