@@ -25,7 +25,7 @@ struct seen {
     sync_u32 fd;                /* and 1; 0: none */
 };
 #define SEEN_NEW ((uint64_t)1 << PEER_BITS)
-enum { SEEN_STOP = UINT32_MAX };        /* no number of a seen one: the word that ends the thread */
+enum { SEEN_STOP = ARENA_PROCESSES };   /* no number of a seen one: what ends the thread */
 
 struct eyes {
     struct cctx_shared *shared;
