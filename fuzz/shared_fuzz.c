@@ -88,8 +88,11 @@ static void claim(struct input *in)
         if (error != 0) return;
         PROPERTY(!known(token));
     }
-    if (token_count == MOST_TOKENS) memmove(tokens, tokens + 1, --token_count * sizeof *tokens);
-    tokens[token_count++] = (struct token){token, deadline, who, ARENA_LIVE};
+    unsigned i = token_count;
+    if (i == MOST_TOKENS)               /* forgets one that has ended: no more are live than there are places */
+        for (i = 0; i < MOST_TOKENS - 1 && live(&tokens[i]);) i++;
+    else token_count++;
+    tokens[i] = (struct token){token, deadline, who, ARENA_LIVE};
 }
 
 static void cancel(uint64_t token)
@@ -108,9 +111,10 @@ static enum arena_state look(uint64_t token)
     enum arena_state state = arena_look(&s.arena, token, &sight);
     struct token *t = known(token);
     PROPERTY(state == ARENA_LIVE || (state >= ARENA_CANCELED && state <= ARENA_CORRUPT));
+    TRACE("look %llx: %d\n", (unsigned long long)token, (int)state);
     if (state == ARENA_LIVE) PROPERTY(sight.owner != 0 && sight.owner >> PEER_BITS == 0);
     if (damaged) return state;
-    PROPERTY(state != ARENA_CORRUPT && (t || state == ARENA_NONE || state >= ARENA_CANCELED));
+    PROPERTY(state != ARENA_CORRUPT && (t || state >= ARENA_CANCELED || sight.deadline <= fake_time_now()));
     if (!t) return state;
     if (live(t)) PROPERTY(state == ARENA_LIVE && sight.deadline == t->deadline && sight.owner == who_is(t->who));
     else

@@ -80,12 +80,13 @@ void arena_ring(struct arena *a)
     peer_wake(&a->head->bell);
 }
 
-/* Tells of the end that slot's word w has, and notes that it is told. */
+/* Tells of the end that slot's word w has, and notes that it is told: who sees that sees the bell rung, by the kernel's
+ * barrier in a wake. */
 static void arena_tell(struct arena *a, struct arena_slot *slot, uint64_t w)
 {
     if (w & TOLD) return;
     arena_ring(a);
-    sync_cas_acqrel(&slot->word, &w, w | TOLD, token, none);
+    sync_cas_relaxed(&slot->word, &w, w | TOLD, alone);
 }
 
 /* Ends the generation of w, which is the slot's word or was a moment ago; true: this call did. */
@@ -249,7 +250,7 @@ enum arena_state arena_look(struct arena *a, uint64_t token, struct arena_sight 
     sight->deadline = sync_load_acq(&slot->deadline, tenant);
     sight->owner = sync_load_acq(&a->head->process[word_owner(w)], record);
     /* Both are of this generation if it is live still: then its owner's place cannot be empty (S3). */
-    uint64_t again = sync_load_relaxed(&slot->word, alone);
+    uint64_t again = sync_load_acq(&slot->word, token);
     enum arena_state state = word_tells(again, generation);
     bool owned = sight->owner != 0 && sight->owner >> PEER_BITS == 0;
     return state == ARENA_LIVE && (again != w || !owned) ? ARENA_CORRUPT : state;

@@ -58,7 +58,7 @@ static void binding_dropped(void *value)
     struct thread *t = thread_begin();
     if (sync_get(b->slot)) {
         roster_vacate(sync_get(b->slot));
-        sync_swap_acqrel(sync_get(b->slot), (uintptr_t)0, empty, none);
+        sync_swap_acqrel(sync_get(b->slot), (uintptr_t)0, none, none);
     }
     binding_unref(t, b);
     thread_end(t);
@@ -163,7 +163,7 @@ void bindings_owners(struct bindings *s, void (*fn)(void *arg, uint64_t who), vo
     for (sync_ptr *slot = roster_first(s->roster); slot; slot = roster_next(slot)) {
         struct arena_sight sight;
         epoch_enter(t);
-        struct binding *b = (struct binding *)sync_load_hs(slot, attach, b, slot);
+        struct binding *b = (struct binding *)sync_load_acq(slot, slot);
         bool live = b && arena_look(&s->arena, b->token, &sight) == ARENA_LIVE;
         epoch_leave(t);
         if (live) fn(arg, sight.owner);
