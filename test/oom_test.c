@@ -9,9 +9,10 @@
  */
 #include "calls.h"
 
+#include <cctx/shared.h>
+#include <sched.h>
 #ifdef OOM_EXACT
 #include "epoch.h"
-#include <sched.h>
 #endif
 
 /* ---- the allocator that fails ---- */
@@ -750,6 +751,99 @@ static void a_callback_waits_for_a_thread_that_could_not_be_made(void **state)
     assert_int_equal(run_in_child(fire_without_runner, NULL), 0);
 }
 
+/* ---- arenas ---- */
+
+typedef struct sharing {
+    cctx_shared_t *arena, *other;
+    cctx_token_t token;
+    const cctx_t *made;
+} sharing_t;
+
+/* The first of them that fails says why. */
+static int share(sharing_t *s)
+{
+    errno = 0;
+    if (!s->arena)
+        s->arena = cctx_shared_create(4);
+    if (s->arena && !s->token)
+        s->token = cctx_shared_token(s->arena, cctx_now() + HOUR);
+    if (s->token && !s->other)
+        s->other = cctx_shared_attach(cctx_shared_fd(s->arena));
+    if (s->other && !s->made)
+        s->made = cctx_with_shared(cctx_background(), s->other, s->token);
+    return s->made ? 0 : errno;
+}
+
+static void unshare_all(sharing_t *s)
+{
+    CHECK(cctx_err(s->made) == 0);
+    CHECK(cctx_shared_cancel(s->arena, s->token));
+    CHECK(cctx_wait(s->made) == ECANCELED);
+    cctx_unref(s->made);
+    for (int stale = 0; stale < 2; stale++) { /* what is born done */
+        for (long k = 1; k < 100; k++) {
+            fail_at = k;
+            cctx_t *done = cctx_with_shared(cctx_background(), s->other, s->token);
+            int err = errno;
+            fail_at = 0;
+            CHECK(done ? cctx_err(done) == ECANCELED : err == ENOMEM);
+            cctx_unref(done);
+        }
+        for (int i = 0; i < 8; i++)
+            cctx_shared_token(s->arena, cctx_now());
+    }
+    cctx_shared_free(s->other);
+    cctx_shared_free(s->arena);
+}
+
+/* C32, B5: each allocation of what makes, attaches and binds fails in its turn; then it works. */
+static void arenas_and_what_is_bound_may_lack_memory(void **state)
+{
+    (void)state;
+    long before = 0;
+    for (int turn = 0; turn < 20; turn++) {
+        sharing_t s = {NULL, NULL, 0, NULL};
+        int hoarded = hoard_all(), err = ENOMEM;
+        for (long k = 1; err != 0; k++) {
+            CHECK(k < 100);
+            fail_on = turn % 2;
+            fail_at = turn % 2 ? 1 + k / 3 : k;
+            err = share(&s);
+            fail_at = 0;
+            CHECK(err == 0 || err == ENOMEM);
+        }
+        hoard_return(hoarded);
+        unshare_all(&s);
+        if (turn == 9)
+            before = settle();
+    }
+    /* Those of the arena's threads go a moment later. */
+    int64_t limit = now_ns() + CCTX_S(20);
+    while (settle() > before + 192 && now_ns() < limit)
+        sched_yield();
+    assert_true(settle() <= before + 192);
+}
+
+static void share_without_threads(void *arg)
+{
+    (void)arg;
+    sharing_t s = {NULL, NULL, 0, NULL};
+    cctx_unref(cctx_with_timeout(cctx_background(), HOUR));
+    set_no_threads(true);
+    for (int i = 0; i < 100; i++)
+        CHECK(share(&s) == EAGAIN);
+    set_no_threads(false);
+    CHECK(share(&s) == 0);
+    unshare_all(&s);
+}
+
+/* C32, B5 */
+static void what_is_bound_without_a_thread_is_eagain(void **state)
+{
+    (void)state;
+    assert_int_equal(run_in_child(share_without_threads, NULL), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -757,6 +851,8 @@ int main(void)
         cmocka_unit_test(each_call_may_lack_the_librarys_threads),
         cmocka_unit_test(a_deadline_without_a_thread_is_eagain),
         cmocka_unit_test(a_callback_waits_for_a_thread_that_could_not_be_made),
+        cmocka_unit_test(what_is_bound_without_a_thread_is_eagain),
+        cmocka_unit_test(arenas_and_what_is_bound_may_lack_memory),
         cmocka_unit_test(each_allocation_of_each_call_on_each_state_may_fail),
         cmocka_unit_test(armed_deadlines_fire_though_no_thread_gets_memory),
         cmocka_unit_test(cancels_releases_looks_and_stops_need_no_memory),

@@ -96,7 +96,7 @@ static void a_number_that_is_used_again_is_another_process(void **state)
 
 static void *say_id(void *arg)
 {
-    *(pid_t *)arg = (pid_t)syscall(SYS_gettid);
+    __atomic_store_n((pid_t *)arg, (pid_t)syscall(SYS_gettid), __ATOMIC_RELEASE);
     gate_wait((gate_t *)(void *)((char *)arg + 8));
     return NULL;
 }

@@ -1,0 +1,338 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * shared and watch from inside: what the system refuses, descriptors that run out, many owners and many bindings, and
+ * threads that are there only when they are needed. B5, C32.
+ */
+#include "support.h"
+
+#include "watch.h"
+#include <cctx/shared.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <sys/resource.h>
+
+enum { LONG = 40 };
+
+static void in_child(void (*fn)(void *arg), void *arg)
+{
+    assert_int_equal(run_in_child(fn, arg), 0);
+}
+
+/* ---- another process that owns tokens ---- */
+
+static struct shared_page {
+    cctx_token_t token[2];
+    uint32_t ready;
+} *page;
+
+static pid_t owner_start(cctx_shared_t *arena)
+{
+    page->ready = 0;
+    pid_t pid = fork();
+    CHECK(pid >= 0);
+    if (pid == 0) {
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
+        for (int i = 0; i < 2; i++) page->token[i] = cctx_shared_token(arena, CCTX_NEVER);
+        __atomic_store_n(&page->ready, 1, __ATOMIC_RELEASE);
+        syscall(SYS_futex, &page->ready, FUTEX_WAKE, 1, NULL, NULL, 0);
+        for (;;) pause();
+    }
+    while (__atomic_load_n(&page->ready, __ATOMIC_ACQUIRE) == 0)
+        syscall(SYS_futex, &page->ready, FUTEX_WAIT, 0, NULL, NULL, 0);
+    return pid;
+}
+static void owner_kill(pid_t pid)
+{
+    kill(pid, SIGKILL);
+    CHECK(waitpid(pid, NULL, 0) == pid);
+}
+
+static int setup(void **state)
+{
+    (void)state;
+    watchdog(LONG);
+    page = mmap(NULL, sizeof *page, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    CHECK(page != MAP_FAILED);
+    return 0;
+}
+static int teardown(void **state)
+{
+    (void)state;
+    watchdog(0);
+    return munmap(page, sizeof *page);
+}
+
+/* ---- what the system refuses ---- */
+
+struct refusal {
+    int call;                   /* its number */
+    int argument;               /* which of its words must be value; -1: any */
+    uint32_t value;
+    int error;
+    int result;                 /* what the function says */
+};
+
+static void refuse(const struct refusal *r)
+{
+    unsigned skip = r->argument < 0 ? 0 : 2;
+    struct sock_filter code[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (uint32_t)r->call, 0, 3),
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, (uint32_t)(offsetof(struct seccomp_data, args) + 8 * (size_t)(skip ? r->argument : 0))),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, r->value, 0, skip ? 1 : 0),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | (uint32_t)r->error),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    struct sock_fprog program = {sizeof code / sizeof *code, code};
+    /* By its own number: test/coverage takes the other call for the end of all calls. */
+    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 || syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &program) != 0)
+        _exit(0);               /* not here */
+}
+
+static void create_refused(void *arg)
+{
+    const struct refusal *r = arg;
+    refuse(r);
+    errno = 0;
+    cctx_shared_t *arena = cctx_shared_create(4);
+    CHECK(r->result == 0 ? arena != NULL : !arena && errno == r->result);
+    cctx_shared_free(arena);
+}
+
+/* C32 */
+static void what_is_refused_to_a_create_is_said(void **state)
+{
+    (void)state;
+    const struct refusal all[] = {
+        {SYS_memfd_create, -1, 0, ENOSYS, ENOSYS},
+        {SYS_memfd_create, -1, 0, EINVAL, EINVAL},
+        {SYS_memfd_create, 1, 11, EINVAL, 0},           /* before Linux 6.3: without MFD_NOEXEC_SEAL */
+        {SYS_fallocate, -1, 0, ENOSPC, ENOMEM},
+        {SYS_fallocate, -1, 0, EINTR, EINTR},
+        {SYS_fcntl, 1, F_ADD_SEALS, EPERM, EPERM},
+        {SYS_mmap, 3, MAP_SHARED, EAGAIN, EAGAIN},
+    };
+    if (TEST_SANITIZED)
+        NOT_APPLICABLE("a sanitizer makes calls of its own");
+    for (unsigned i = 0; i < sizeof all / sizeof *all; i++) in_child(create_refused, (void *)(uintptr_t)&all[i]);
+}
+
+static void attach_refused(void *arg)
+{
+    const struct refusal *r = arg;
+    cctx_shared_t *arena = cctx_shared_create(4);
+    refuse(r);
+    errno = 0;
+    CHECK(cctx_shared_attach(cctx_shared_fd(arena)) == NULL && errno == r->result);
+    cctx_shared_free(arena);
+}
+static void what_is_refused_to_an_attach_is_said(void **state)
+{
+    (void)state;
+    const struct refusal all[] = {
+        {SYS_fcntl, 1, F_GET_SEALS, EACCES, EACCES},
+        {SYS_fstatfs, -1, 0, ENOSYS, ENOSYS},
+        {SYS_mmap, 3, MAP_SHARED, ENOMEM, ENOMEM},
+    };
+    if (TEST_SANITIZED)
+        NOT_APPLICABLE("a sanitizer makes calls of its own");
+    for (unsigned i = 0; i < sizeof all / sizeof *all; i++) in_child(attach_refused, (void *)(uintptr_t)&all[i]);
+}
+
+static void bind_refused(void *arg)
+{
+    const struct refusal *r = arg;
+    cctx_shared_t *arena = cctx_shared_create(4);
+    pid_t owner = owner_start(arena);
+    refuse(r);
+    for (int i = 0; i < 3; i++) {
+        errno = 0;
+        CHECK(cctx_with_shared(cctx_background(), arena, page->token[0]) == NULL && errno == r->result);
+    }
+    owner_kill(owner);
+    cctx_shared_free(arena);
+}
+static void what_is_refused_to_a_binding_is_said(void **state)
+{
+    (void)state;
+    const struct refusal all[] = {
+        {SYS_epoll_create1, -1, 0, EMFILE, EMFILE}, {SYS_eventfd2, -1, 0, ENFILE, ENFILE},
+        {SYS_pidfd_open, -1, 0, ENOSYS, ENOSYS},    {SYS_pidfd_open, -1, 0, EMFILE, EMFILE},
+        {SYS_epoll_ctl, -1, 0, ENOSPC, ENOSPC},
+    };
+    if (TEST_SANITIZED)
+        NOT_APPLICABLE("a sanitizer makes calls of its own");
+    for (unsigned i = 0; i < sizeof all / sizeof *all; i++) in_child(bind_refused, (void *)(uintptr_t)&all[i]);
+}
+
+static void another_refused(void *arg)
+{
+    cctx_shared_t *arena = cctx_shared_create(4);
+    cctx_t *ctx = cctx_with_shared(cctx_background(), arena, cctx_shared_token(arena, CCTX_NEVER));
+    CHECK(ctx != NULL);
+    bind_refused(arg);          /* in another arena */
+    pid_t owner = owner_start(arena);
+    errno = 0;
+    CHECK(cctx_with_shared(cctx_background(), arena, page->token[0]) == NULL && errno == ENOSPC);
+    CHECK(cctx_err(ctx) == 0);
+    owner_kill(owner);
+    cctx_unref(ctx);
+    cctx_shared_free(arena);
+}
+static void a_refused_owner_leaves_the_arena_as_it_was(void **state)
+{
+    (void)state;
+    struct refusal refusal = {SYS_epoll_ctl, -1, 0, ENOSPC, ENOSPC};
+    if (TEST_SANITIZED)
+        NOT_APPLICABLE("a sanitizer makes calls of its own");
+    in_child(another_refused, &refusal);
+}
+
+static int open_files(void)
+{
+    int n = 0;
+    for (int fd = 0; fd < 1024; fd++) n += fcntl(fd, F_GETFD) >= 0;
+    return n;
+}
+
+static void descriptors_run_out(void *arg)
+{
+    (void)arg;
+    for (int fd = 3; fd < 1024; fd++) close(fd);        /* so that there are no holes */
+    cctx_shared_t *arena = cctx_shared_create(4);
+    pid_t owner = owner_start(arena);
+    int files = open_files(), need = 0;
+    struct rlimit all;
+    getrlimit(RLIMIT_NOFILE, &all);
+    for (cctx_t *ctx = NULL; !ctx; need++) {
+        struct rlimit few = {(rlim_t)(files + need), all.rlim_max};
+        CHECK(need < 8 && setrlimit(RLIMIT_NOFILE, &few) == 0);
+        errno = 0;
+        ctx = cctx_with_shared(cctx_background(), arena, page->token[0]);
+        CHECK(ctx || errno == EMFILE);
+        if (need == 0) CHECK(!cctx_shared_create(4) && errno == EMFILE && !cctx_shared_attach(cctx_shared_fd(arena)) && errno == EMFILE);
+        if (ctx) {
+            owner_kill(owner);
+            CHECK(cctx_wait(ctx) == ECANCELED);
+            CHECK(strcmp(cctx_cause(ctx)->text, "owner died") == 0);
+            cctx_unref(ctx);
+        }
+    }
+    CHECK(need >= 3);
+    cctx_shared_free(arena);
+}
+/* C32 */
+static void where_no_descriptor_is_left_it_is_said_and_works_later(void **state)
+{
+    (void)state;
+    if (!threads_after_fork())
+        NOT_APPLICABLE("no threads after a fork here");
+    in_child(descriptors_run_out, NULL);
+}
+
+/* ---- many ---- */
+
+enum { OWNERS = 20, BOUND = 300 };
+
+static void many_owners_die_one_by_one(void **state)
+{
+    (void)state;
+    cctx_shared_t *arena = cctx_shared_create(64);
+    pid_t owner[OWNERS];
+    cctx_t *ctx[OWNERS][2];
+    for (int i = 0; i < OWNERS; i++) {
+        owner[i] = owner_start(arena);
+        for (int k = 0; k < 2; k++) CHECK((ctx[i][k] = cctx_with_shared(cctx_background(), arena, page->token[k])) != NULL);
+    }
+    for (int i = 0; i < OWNERS; i++) {
+        for (int n = i; n < OWNERS; n++) assert_int_equal(cctx_err(ctx[n][0]), 0);
+        owner_kill(owner[i]);
+        for (int k = 0; k < 2; k++) {
+            assert_int_equal(cctx_wait(ctx[i][k]), ECANCELED);
+            assert_string_equal(cctx_cause(ctx[i][k])->text, "owner died");
+            cctx_unref(ctx[i][k]);
+        }
+    }
+    cctx_shared_free(arena);
+}
+
+static void many_are_bound_to_one_token_and_some_to_others(void **state)
+{
+    (void)state;
+    cctx_shared_t *arena = cctx_shared_create(4);
+    cctx_token_t one = cctx_shared_token(arena, CCTX_NEVER), other = cctx_shared_token(arena, CCTX_NEVER);
+    cctx_t *ctx[BOUND];
+    for (int i = 0; i < BOUND; i++) CHECK((ctx[i] = cctx_with_shared(cctx_background(), arena, i % 3 ? one : other)) != NULL);
+    for (int i = 0; i < BOUND; i += 5) {
+        cctx_unref(ctx[i]);
+        ctx[i] = NULL;
+    }
+    assert_true(cctx_shared_cancel(arena, one));
+    for (int i = 0; i < BOUND; i++)
+        if (ctx[i] && i % 3) assert_int_equal(cctx_wait(ctx[i]), ECANCELED);
+    for (int i = 0; i < BOUND; i += 3)
+        if (ctx[i]) assert_int_equal(cctx_err(ctx[i]), 0);
+    arena_ring(&arena->bindings.arena);         /* nothing more has ended: a scan of what is done */
+    assert_true(cctx_shared_cancel(arena, other));
+    for (int i = 0; i < BOUND; i++) {
+        if (ctx[i]) assert_int_equal(cctx_wait(ctx[i]), ECANCELED);
+        cctx_unref(ctx[i]);
+    }
+    cctx_shared_free(arena);
+}
+
+/* ---- a damaged arena ---- */
+
+/* A word that says timed out, before it was time. */
+static void a_token_that_timed_out_too_early_is_corrupt(void **state)
+{
+    (void)state;
+    cctx_shared_t *arena = cctx_shared_create(1);
+    cctx_token_t token = cctx_shared_token(arena, cctx_now() + CCTX_S(1000));
+    cctx_t *ctx = cctx_with_shared(cctx_background(), arena, token);
+    uint64_t *word = (uint64_t *)&arena->bindings.arena.slot[0].word;
+    __atomic_store_n(word, (*word & ~(uint64_t)7) | ARENA_TIMEDOUT, __ATOMIC_RELEASE);
+    arena_ring(&arena->bindings.arena);
+    assert_int_equal(cctx_wait(ctx), ECANCELED);
+    assert_int_equal(cctx_cause(ctx)->code, EBADMSG);
+    cctx_unref(ctx);
+    cctx_shared_free(arena);
+}
+
+/* An owner that is dead, and whose token cannot be ended, since the place is another one's, too. */
+static void an_owner_in_two_places_is_buried_in_both(void **state)
+{
+    (void)state;
+    cctx_shared_t *arena = cctx_shared_create(4);
+    struct arena *a = &arena->bindings.arena;
+    cctx_token_t mine = cctx_shared_token(arena, CCTX_NEVER);
+    pid_t owner = owner_start(arena);
+    uint64_t *place = (uint64_t *)(void *)a->head->process;
+    place[0] = place[1];                        /* mine is theirs now */
+    owner_kill(owner);
+    cctx_t *ctx = cctx_with_shared(cctx_background(), arena, page->token[0]);
+    assert_int_equal(cctx_err(ctx), ECANCELED);
+    cctx_unref(ctx);
+    ctx = cctx_with_shared(cctx_background(), arena, mine);
+    assert_string_equal(cctx_cause(ctx)->text, "owner died");
+    cctx_unref(ctx);
+    assert_true(place[0] == 0 && place[1] == 0);
+    cctx_shared_free(arena);
+}
+
+int main(void)
+{
+#define ROW(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
+    const struct CMUnitTest tests[] = {
+        ROW(what_is_refused_to_a_create_is_said),
+        ROW(what_is_refused_to_an_attach_is_said),
+        ROW(what_is_refused_to_a_binding_is_said),
+        ROW(a_refused_owner_leaves_the_arena_as_it_was),
+        ROW(where_no_descriptor_is_left_it_is_said_and_works_later),
+        ROW(many_owners_die_one_by_one),
+        ROW(many_are_bound_to_one_token_and_some_to_others),
+        ROW(a_token_that_timed_out_too_early_is_corrupt),
+        ROW(an_owner_in_two_places_is_buried_in_both),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
