@@ -29,11 +29,12 @@ enum { FUTEX_CALL = SYS_futex_time64 };
 static uint64_t start_parse(const char *line)
 {
     const char *p = strrchr(line, ')');
-    for (int word = 2; p && word < 22; word++) {
-        p = strchr(p, ' ');
-        if (p) p++;
+    if (!p) return 0;
+    for (int word = 2; word < 22; word++) {
+        p += strcspn(p, " ");
+        p += *p != '\0';
     }
-    return p ? strtoull(p, NULL, 10) & START_MASK : 0;
+    return strtoull(p, NULL, 10) & START_MASK;
 }
 
 /* By the line of the first thread, which is the process's own in all but an emulator's idea of "self". */
@@ -105,15 +106,16 @@ bool peer_dead(uint64_t who)
     return dead;
 }
 
+static uint64_t inode(const char *path)
+{
+    struct stat file;
+    return stat(path, &file) == 0 ? (uint64_t)file.st_ino : 0;
+}
+
 uint64_t peer_space(void)
 {
     int saved = errno;
-    struct stat pid, clock;
-    uint64_t space = 0;
-    if (stat("/proc/self/ns/pid", &pid) == 0) {
-        space = (uint64_t)pid.st_ino << 32;
-        if (stat("/proc/self/ns/time", &clock) == 0) space ^= (uint64_t)clock.st_ino;
-    }
+    uint64_t space = inode("/proc/self/ns/pid") << 32 ^ inode("/proc/self/ns/time");
     errno = saved;
     return space;
 }

@@ -139,8 +139,7 @@ static enum arena_state shared_look(struct cctx_shared *s, uint64_t token, struc
     if (*error != ESRCH) return state;
     *error = 0;
     arena_bury(a, sight->owner);
-    state = arena_look(a, token, sight);
-    return state == ARENA_LIVE ? ARENA_CORRUPT : state;
+    return arena_look(a, token, sight);
 }
 
 cctx_t *cctx_with_shared(const cctx_t *parent, cctx_shared_t *s, cctx_token_t token)

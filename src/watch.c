@@ -184,7 +184,7 @@ static int owner_add(struct eyes *e, uint64_t who);
 static void owner_again(void *arg, uint64_t who)
 {
     struct eyes *e = (struct eyes *)arg;
-    if (who != peer_self() && owner_add(e, who) == ESRCH) arena_bury(&e->shared->bindings.arena, who);
+    if (owner_add(e, who) == ESRCH) arena_bury(&e->shared->bindings.arena, who);
 }
 
 /* This process's eyes. In the child of a fork they are new, and what is bound already is watched anew. */

@@ -832,7 +832,28 @@ static void share_without_threads(void *arg)
     set_no_threads(true);
     for (int i = 0; i < 100; i++)
         CHECK(share(&s) == EAGAIN);
+    /* One can be made, which hears the bell, and none that sees the other owner's death. */
+    uint64_t *token = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    int ready[2];
+    char byte = 0;
+    CHECK(pipe(ready) == 0);
+    pid_t owner = fork();
+    if (owner == 0) {
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
+        *token = cctx_shared_token(s.arena, CCTX_NEVER);
+        CHECK(write(ready[1], &byte, 1) == 1);
+        for (;;)
+            pause();
+    }
+    CHECK(owner > 0 && read(ready[0], &byte, 1) == 1);
+    __atomic_store_n(&threads_left, 1, __ATOMIC_RELEASE);
+    for (int i = 0; i < 3; i++) {
+        errno = 0;
+        CHECK(cctx_with_shared(cctx_background(), s.other, *token) == NULL && errno == EAGAIN);
+    }
     set_no_threads(false);
+    kill(owner, SIGKILL);
+    CHECK(waitpid(owner, NULL, 0) == owner);
     CHECK(share(&s) == 0);
     unshare_all(&s);
 }

@@ -511,6 +511,11 @@ static void what_is_no_arena_is_not_attached(void **state)
     check_no_arena(memory(n, bytes, n, F_SEAL_GROW), EINVAL);
     check_no_arena(memory(n, bytes, n, F_SEAL_SHRINK), EINVAL);
     check_no_arena(memory(n, bytes, n, seals | F_SEAL_WRITE), EPERM);
+    int huge = memfd_create("huge", MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_HUGETLB);
+    if (huge >= 0) {            /* there may be none at the moment of a touch */
+        CHECK(fcntl(huge, F_ADD_SEALS, seals) == 0);
+        check_no_arena(huge, EINVAL);
+    }
     check_no_arena(memory(0, bytes, 0, seals), EBADMSG);
     check_no_arena(memory(10, bytes, 10, seals), EBADMSG);
     check_no_arena(memory(n - 16, bytes, n - 16, seals), EBADMSG);
@@ -544,6 +549,10 @@ static void null_and_impossible_arguments_are_answered(void **state)
         assert_null(cctx_shared_create(bad[i]));
         assert_int_equal(errno, EINVAL);
     }
+    cctx_shared_t *most = cctx_shared_create(CCTX_SHARED_MAX);
+    assert_non_null(most);
+    assert_true(cctx_shared_token(most, CCTX_NEVER) != 0);
+    cctx_shared_free(most);
     errno = 0;
     assert_int_equal(cctx_shared_fd(NULL), -1);
     assert_int_equal(errno, EINVAL);

@@ -123,7 +123,9 @@ static void attach_refused(void *arg)
     cctx_shared_t *arena = cctx_shared_create(4);
     refuse(r);
     errno = 0;
-    CHECK(cctx_shared_attach(cctx_shared_fd(arena)) == NULL && errno == r->result);
+    cctx_shared_t *again = cctx_shared_attach(cctx_shared_fd(arena));
+    CHECK(r->result == 0 ? again != NULL : !again && errno == r->result);
+    cctx_shared_free(again);
     cctx_shared_free(arena);
 }
 static void what_is_refused_to_an_attach_is_said(void **state)
@@ -132,6 +134,10 @@ static void what_is_refused_to_an_attach_is_said(void **state)
     const struct refusal all[] = {
         {SYS_fcntl, 1, F_GET_SEALS, EACCES, EACCES},
         {SYS_fstatfs, -1, 0, ENOSYS, ENOSYS},
+#ifdef SYS_newfstatat
+        {SYS_newfstatat, 3, AT_EMPTY_PATH, EACCES, EACCES},
+        {SYS_newfstatat, 3, 0, EACCES, 0},              /* the namespaces are unknown */
+#endif
         {SYS_mmap, 3, MAP_SHARED, ENOMEM, ENOMEM},
     };
     if (TEST_SANITIZED)
@@ -228,6 +234,78 @@ static void where_no_descriptor_is_left_it_is_said_and_works_later(void **state)
     if (!threads_after_fork())
         NOT_APPLICABLE("no threads after a fork here");
     in_child(descriptors_run_out, NULL);
+}
+
+/* ---- a fork, a stop ---- */
+
+static cctx_shared_t *inherited;
+static cctx_t *inherited_ctx;
+
+static void child_frees(void *arg)
+{
+    (void)arg;
+    cctx_unref(inherited_ctx);
+    cctx_shared_free(inherited);
+}
+
+/* The owner dies before the child binds anything, and so before anybody here could see it. */
+static void child_binds_when_the_owner_is_dead(void *arg)
+{
+    pid_t owner = *(pid_t *)arg;
+    int fd = (int)syscall(SYS_pidfd_open, owner, 0);
+    struct pollfd death = {fd, POLLIN, 0};
+    kill(owner, SIGKILL);
+    CHECK(poll(&death, 1, -1) == 1);
+    cctx_t *ctx = cctx_with_shared(cctx_background(), inherited, cctx_shared_token(inherited, CCTX_NEVER));
+    CHECK(ctx != NULL);
+    CHECK(cctx_wait(inherited_ctx) == ECANCELED && strcmp(cctx_cause(inherited_ctx)->text, "owner died") == 0);
+    cctx_unref(ctx);
+    child_frees(NULL);
+}
+
+/* C23 */
+static void a_child_may_free_what_it_inherited_or_go_on_with_it(void **state)
+{
+    (void)state;
+    inherited = cctx_shared_create(4);
+    pid_t owner = owner_start(inherited);
+    inherited_ctx = cctx_with_shared(cctx_background(), inherited, page->token[0]);
+    in_child(child_frees, NULL);
+    assert_int_equal(cctx_err(inherited_ctx), 0);
+    if (threads_after_fork()) in_child(child_binds_when_the_owner_is_dead, &owner);
+    owner_kill(owner);
+    assert_int_equal(cctx_wait(inherited_ctx), ECANCELED);
+    child_frees(NULL);
+}
+
+static void child_is_stopped(void *arg)
+{
+    cctx_t *ctx = cctx_with_shared(cctx_background(), inherited, page->token[0]);
+    (void)arg;
+    CHECK(ctx != NULL);
+    raise(SIGSTOP);             /* what sleeps in the kernel is interrupted by it */
+    CHECK(cctx_wait(ctx) == ECANCELED && strcmp(cctx_cause(ctx)->text, "owner died") == 0);
+    cctx_unref(ctx);
+}
+
+static void a_process_that_was_stopped_sees_deaths_still(void **state)
+{
+    (void)state;
+    if (!threads_after_fork())
+        NOT_APPLICABLE("no threads after a fork here");
+    inherited = cctx_shared_create(4);
+    pid_t owner = owner_start(inherited), pid = fork();
+    CHECK(pid >= 0);
+    if (pid == 0) {
+        child_is_stopped(NULL);
+        _exit(0);
+    }
+    int status;
+    CHECK(waitpid(pid, &status, WUNTRACED) == pid && WIFSTOPPED(status));
+    kill(pid, SIGCONT);
+    owner_kill(owner);
+    CHECK(waitpid(pid, &status, 0) == pid && status == 0);
+    cctx_shared_free(inherited);
 }
 
 /* ---- many ---- */
@@ -329,6 +407,8 @@ int main(void)
         ROW(what_is_refused_to_a_binding_is_said),
         ROW(a_refused_owner_leaves_the_arena_as_it_was),
         ROW(where_no_descriptor_is_left_it_is_said_and_works_later),
+        ROW(a_child_may_free_what_it_inherited_or_go_on_with_it),
+        ROW(a_process_that_was_stopped_sees_deaths_still),
         ROW(many_owners_die_one_by_one),
         ROW(many_are_bound_to_one_token_and_some_to_others),
         ROW(a_token_that_timed_out_too_early_is_corrupt),

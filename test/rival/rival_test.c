@@ -3,6 +3,11 @@
  * between; and what only a machine without memory or threads does, on one. */
 #include "rival.h"
 
+#include "binding.h"
+#include "peer.h"
+#include <cctx/shared.h>
+#include <poll.h>
+
 #include "callback.h"
 #include "cancel.h"
 #include "deadline.h"
@@ -2114,6 +2119,164 @@ static void a_task_that_ends_lets_go_of_its_group_whoever_comes_between(void **s
         {"two tasks fail", 0, plant_two_tasks, end_first, end_second, check_two_ended, NULL},
     };
     SWEEP(scenes);
+/* ---- arenas */
+
+static struct arena arena;
+static struct bindings bindings;
+static cctx_shared_t *whole;
+static uint64_t arena_token, arena_made[2];
+static enum arena_state arena_seen;
+static const cctx_t *arena_bound[2];
+static bool arena_won[2];
+
+/* Processes that are no more. */
+static uint64_t arena_who(unsigned i) { return (uint64_t)i << PEER_NUMBER_BITS | (((uint64_t)1 << PEER_NUMBER_BITS) - 1); }
+
+static uint64_t arena_claims(unsigned who, int64_t deadline)
+{
+    uint64_t token;
+    return arena_claim(&arena, arena_who(who), deadline, &token) == 0 ? token : 0;
+}
+
+static void arena_begin(uint32_t capacity, int64_t deadline)
+{
+    static char memory[sizeof(struct arena_head) + 4 * sizeof(struct arena_slot)] __attribute__((aligned(64)));
+    memset(memory, 0, sizeof memory);
+    arena_make(&arena, memory, capacity);
+    arena_token = arena_claims(1, deadline);
+    CHECK(arena_token != 0);
+    for (int i = 0; i < 2; i++) {
+        arena_made[i] = 0;
+        arena_bound[i] = NULL;
+        arena_won[i] = false;
+    }
+}
+
+static void arena_looks(void)
+{
+    struct arena_sight sight;
+    arena_seen = arena_look(&arena, arena_token, &sight);
+    if (arena_seen == ARENA_LIVE) CHECK(sight.owner == arena_who(1) && sight.deadline == CCTX_NEVER);
+}
+static void arena_claims_0(void) { arena_made[0] = arena_claims(2, CCTX_NEVER); }
+static void arena_claims_1(void) { arena_made[1] = arena_claims(3, CCTX_NEVER); }
+static void arena_claims_as_0(void) { arena_made[1] = arena_claims(2, CCTX_NEVER); }
+static void arena_cancels_0(void) { arena_won[0] = arena_cancel(&arena, arena_token); }
+static void arena_cancels_1(void) { arena_won[1] = arena_cancel(&arena, arena_token); }
+static void arena_buries(void) { arena_bury(&arena, arena_who(1)); }
+static void arena_is_used_again(void)
+{
+    arena_bury(&arena, arena_who(1));
+    arena_made[1] = arena_claims(3, 77);
+}
+static void arena_is_damaged(void)
+{
+    atomic_store(&arena.slot[0].word.raw, UINT64_MAX);
+}
+static void arena_changes_hands(void)
+{
+    atomic_fetch_xor(&arena.slot[0].word.raw, (uint64_t)1 << 10);       /* the owner's place: no process does that */
+}
+
+/* The rival comes at each point of act in turn, and after the last. */
+#define BETWEEN(act, rival, begin, ...) \
+    do {                                \
+        bool came = true;               \
+        for (long n = 1; came; n++) {   \
+            begin;                      \
+            expect(rival, n);           \
+            act();                      \
+            came = met();               \
+            if (!came) rival();         \
+            __VA_ARGS__;                \
+        }                               \
+    } while (0)
+
+/* S1 to S4 of arena.h. */
+static void a_token_is_one_processs_whoever_comes_between(void **state)
+{
+    (void)state;
+    BETWEEN(arena_claims_0, arena_claims_as_0, arena_begin(4, CCTX_NEVER),
+            CHECK(arena_made[0] && arena_made[1] && arena_made[0] != arena_made[1]));
+    BETWEEN(arena_claims_0, arena_claims_1, arena_begin(2, CCTX_NEVER), CHECK(arena_made[0] || arena_made[1]));
+    BETWEEN(arena_claims_0, arena_claims_1, arena_begin(1, fake_now), CHECK(arena_made[0] || arena_made[1]));
+    BETWEEN(arena_claims_0, arena_buries, arena_begin(2, CCTX_NEVER), CHECK(arena_made[0]));
+    BETWEEN(arena_claims_0, arena_is_damaged, arena_begin(1, fake_now), arena_looks(); CHECK(arena_seen == ARENA_CORRUPT));
+    BETWEEN(arena_cancels_0, arena_cancels_1, arena_begin(1, CCTX_NEVER), CHECK(arena_won[0] != arena_won[1]));
+    BETWEEN(arena_cancels_0, arena_is_damaged, arena_begin(1, CCTX_NEVER), CHECK(!arena_cancel(&arena, arena_token)));
+    BETWEEN(arena_looks, arena_is_used_again, arena_begin(1, CCTX_NEVER),
+            CHECK(arena_seen == ARENA_LIVE || arena_seen == ARENA_DIED));
+    BETWEEN(arena_looks, arena_changes_hands, arena_begin(1, CCTX_NEVER),
+            CHECK(arena_seen == ARENA_LIVE || arena_seen == ARENA_CORRUPT));
+    BETWEEN(arena_buries, arena_is_used_again, arena_begin(1, CCTX_NEVER),
+            CHECK(arena_made[1] && arena_look(&arena, arena_made[1], &(struct arena_sight){0}) == ARENA_LIVE));
+}
+
+static void bindings_last(struct bindings *b) { (void)b; }
+static void bindings_begin(void)
+{
+    arena_begin(1, CCTX_NEVER);
+    bindings = (struct bindings){.arena = arena, .last = bindings_last, .roster = roster_new(2, NULL, NULL, NULL)};
+    sync_init(&bindings.refs, 1u);
+}
+static void bindings_bind(void) { arena_bound[0] = binding_new(&bindings, arena_token, CCTX_NEVER); }
+static void bindings_drop(void) { cctx_unref(arena_bound[1]); }
+static void bindings_scans(void) { bindings_scan(&bindings); }
+static void bindings_ended(void)
+{
+    bindings_begin();
+    arena_bound[1] = binding_new(&bindings, arena_token, CCTX_NEVER);
+    arena_cancel(&arena, arena_token);
+}
+static void bindings_end(void)
+{
+    cctx_unref(arena_bound[0]);
+    CHECK(sync_load_relaxed(&bindings.refs, stat) == 1);
+    roster_free(bindings.roster);
+    polls();
+}
+
+/* N1, N2 of binding.h. */
+static void a_binding_misses_no_end_whoever_comes_between(void **state)
+{
+    (void)state;
+    BETWEEN(bindings_bind, arena_cancels_0, bindings_begin(),
+            bindings_scans(); CHECK(cctx_is_done(arena_bound[0])); bindings_end());
+    BETWEEN(bindings_scans, bindings_drop, bindings_ended(), bindings_end());
+    BETWEEN(bindings_scans, bindings_scans, bindings_ended(),
+            CHECK(cctx_is_done(arena_bound[1])); bindings_drop(); bindings_end());
+}
+
+static void whole_binds(void)
+{
+    arena_bound[0] = cctx_with_shared(cctx_background(), whole, arena_token);
+    CHECK(arena_bound[0]);
+}
+static void whole_binds_too(void)
+{
+    arena_bound[1] = cctx_with_shared(cctx_background(), whole, arena_token);
+    CHECK(arena_bound[1]);
+}
+static void whole_begin(void)
+{
+    whole = cctx_shared_create(1);
+    arena_token = cctx_shared_token(whole, CCTX_NEVER);
+}
+static void whole_end(void)
+{
+    CHECK(cctx_shared_cancel(whole, arena_token));
+    for (int i = 0; i < 2; i++) {
+        while (!cctx_is_done(arena_bound[i])) poll(NULL, 0, 1);         /* its threads are none of the rivals */
+        cctx_unref(arena_bound[i]);
+    }
+    cctx_shared_free(whole);
+}
+
+/* B5: two that bind first make one pair of eyes. */
+static void an_arena_is_watched_once_whoever_comes_between(void **state)
+{
+    (void)state;
+    BETWEEN(whole_binds, whole_binds_too, whole_begin(), whole_end());
 }
 
 int main(void)
@@ -2165,6 +2328,9 @@ int main(void)
         cmocka_unit_test(a_fork_amid_a_stop_or_a_cancel_leaves_none_waiting),
         cmocka_unit_test(a_stop_in_the_child_tells_the_living_from_the_gone),
         cmocka_unit_test(a_thread_without_a_record_forks),
+        cmocka_unit_test(a_token_is_one_processs_whoever_comes_between),
+        cmocka_unit_test(a_binding_misses_no_end_whoever_comes_between),
+        cmocka_unit_test(an_arena_is_watched_once_whoever_comes_between),
     };
     int failed = SMALL ? cmocka_run_group_tests_name("rival, in small, anew", small_anew, NULL, NULL) : 0;
     failed += cmocka_run_group_tests_name("rival", tests, NULL, NULL);
