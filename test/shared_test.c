@@ -62,6 +62,17 @@ static int teardown(void **state)
     return munmap(page, sizeof *page);
 }
 
+static inline int threads(void)
+{
+    int n = -1;
+    char line[200];
+    FILE *file = fopen("/proc/self/status", "r");
+    CHECK(file != NULL);
+    while (fgets(line, sizeof line, file) && sscanf(line, "Threads: %d", &n) != 1) {}
+    fclose(file);
+    return n;
+}
+
 /* ---- what the system refuses ---- */
 
 struct refusal {
@@ -96,6 +107,7 @@ static void create_refused(void *arg)
     errno = 0;
     cctx_shared_t *arena = cctx_shared_create(4);
     CHECK(r->result == 0 ? arena != NULL : !arena && errno == r->result);
+    CHECK(!arena || cctx_shared_token(arena, CCTX_NEVER) != 0);
     cctx_shared_free(arena);
 }
 
@@ -107,6 +119,7 @@ static void what_is_refused_to_a_create_is_said(void **state)
         {SYS_memfd_create, -1, 0, ENOSYS, ENOSYS},
         {SYS_memfd_create, -1, 0, EINVAL, EINVAL},
         {SYS_memfd_create, 1, 11, EINVAL, 0},           /* before Linux 6.3: without MFD_NOEXEC_SEAL */
+        {SYS_read, -1, 0, EACCES, 0},                   /* when it started is unknown */
         {SYS_fallocate, -1, 0, ENOSPC, ENOMEM},
         {SYS_fallocate, -1, 0, EINTR, EINTR},
         {SYS_fcntl, 1, F_ADD_SEALS, EPERM, EPERM},
@@ -194,6 +207,35 @@ static void a_refused_owner_leaves_the_arena_as_it_was(void **state)
     in_child(another_refused, &refusal);
 }
 
+#ifdef SYS_epoll_wait
+static void wait_refused(void *arg)
+{
+    cctx_shared_t *arena = cctx_shared_create(4);
+    pid_t owner = owner_start(arena);
+    refuse(arg);
+    cctx_t *ctx = cctx_with_shared(cctx_background(), arena, page->token[0]);
+    CHECK(ctx != NULL);
+    CHECK(cctx_shared_cancel(arena, page->token[0]));   /* the bell is heard in any case */
+    CHECK(cctx_wait(ctx) == ECANCELED);
+    owner_kill(owner);
+    cctx_unref(ctx);
+    cctx_shared_free(arena);
+    while (threads() > 1) poll(NULL, 0, 1);
+}
+#endif
+/* The program has closed the library's descriptors; or something interrupts. */
+static void a_thread_that_cannot_sleep_ends_and_one_that_is_interrupted_goes_on(void **state)
+{
+    (void)state;
+    if (TEST_SANITIZED || !threads_after_fork())
+        NOT_APPLICABLE("a sanitizer makes calls of its own");
+#ifdef SYS_epoll_wait
+    struct refusal closed = {SYS_epoll_wait, -1, 0, EBADF, 0}, interrupted = {SYS_epoll_wait, -1, 0, EINTR, 0};
+    in_child(wait_refused, &closed);
+    in_child(wait_refused, &interrupted);
+#endif
+}
+
 static int open_files(void)
 {
     int n = 0;
@@ -252,6 +294,7 @@ static void child_frees(void *arg)
 static void child_binds_when_the_owner_is_dead(void *arg)
 {
     pid_t owner = *(pid_t *)arg;
+    kill(getppid(), SIGSTOP);           /* which would see it */
     int fd = (int)syscall(SYS_pidfd_open, owner, 0);
     struct pollfd death = {fd, POLLIN, 0};
     kill(owner, SIGKILL);
@@ -261,21 +304,30 @@ static void child_binds_when_the_owner_is_dead(void *arg)
     CHECK(cctx_wait(inherited_ctx) == ECANCELED && strcmp(cctx_cause(inherited_ctx)->text, "owner died") == 0);
     cctx_unref(ctx);
     child_frees(NULL);
+    kill(getppid(), SIGCONT);
+}
+
+static void child_has_a_child(void *arg)
+{
+    (void)arg;
+    inherited = cctx_shared_create(4);
+    pid_t owner = owner_start(inherited);
+    inherited_ctx = cctx_with_shared(cctx_background(), inherited, page->token[0]);
+    CHECK(run_in_child(child_frees, NULL) == 0);
+    CHECK(cctx_err(inherited_ctx) == 0);
+    CHECK(run_in_child(child_binds_when_the_owner_is_dead, &owner) == 0);
+    owner_kill(owner);
+    CHECK(cctx_wait(inherited_ctx) == ECANCELED);
+    child_frees(NULL);
 }
 
 /* C23 */
 static void a_child_may_free_what_it_inherited_or_go_on_with_it(void **state)
 {
     (void)state;
-    inherited = cctx_shared_create(4);
-    pid_t owner = owner_start(inherited);
-    inherited_ctx = cctx_with_shared(cctx_background(), inherited, page->token[0]);
-    in_child(child_frees, NULL);
-    assert_int_equal(cctx_err(inherited_ctx), 0);
-    if (threads_after_fork()) in_child(child_binds_when_the_owner_is_dead, &owner);
-    owner_kill(owner);
-    assert_int_equal(cctx_wait(inherited_ctx), ECANCELED);
-    child_frees(NULL);
+    if (!threads_after_fork())
+        NOT_APPLICABLE("no threads after a fork here");
+    in_child(child_has_a_child, NULL);
 }
 
 static void child_is_stopped(void *arg)
@@ -377,6 +429,21 @@ static void a_token_that_timed_out_too_early_is_corrupt(void **state)
     cctx_shared_free(arena);
 }
 
+static void a_token_that_timed_out_is_left_to_its_deadline(void **state)
+{
+    (void)state;
+    cctx_shared_t *arena = cctx_shared_create(1);
+    cctx_token_t token = cctx_shared_token(arena, cctx_now() + CCTX_MS(20));
+    cctx_t *ctx = cctx_with_shared(cctx_background(), arena, token);
+    assert_int_equal(cctx_wait(ctx), ETIMEDOUT);
+    assert_false(cctx_shared_cancel(arena, token));
+    arena_ring(&arena->bindings.arena);         /* the scan finds it timed out */
+    bindings_scan(&arena->bindings);
+    assert_ptr_equal(cctx_cause(ctx), &cctx_deadline_exceeded);
+    cctx_unref(ctx);
+    cctx_shared_free(arena);
+}
+
 /* An owner that is dead, and whose token cannot be ended, since the place is another one's, too. */
 static void an_owner_in_two_places_is_buried_in_both(void **state)
 {
@@ -406,6 +473,8 @@ int main(void)
         ROW(what_is_refused_to_an_attach_is_said),
         ROW(what_is_refused_to_a_binding_is_said),
         ROW(a_refused_owner_leaves_the_arena_as_it_was),
+        ROW(a_thread_that_cannot_sleep_ends_and_one_that_is_interrupted_goes_on),
+        ROW(a_token_that_timed_out_is_left_to_its_deadline),
         ROW(where_no_descriptor_is_left_it_is_said_and_works_later),
         ROW(a_child_may_free_what_it_inherited_or_go_on_with_it),
         ROW(a_process_that_was_stopped_sees_deaths_still),

@@ -2257,10 +2257,22 @@ static void whole_binds_too(void)
     arena_bound[1] = cctx_with_shared(cctx_background(), whole, arena_token);
     CHECK(arena_bound[1]);
 }
+static pid_t whole_owner;
 static void whole_begin(void)
 {
+    int ready[2];
     whole = cctx_shared_create(1);
-    arena_token = cctx_shared_token(whole, CCTX_NEVER);
+    CHECK(whole && pipe(ready) == 0);
+    whole_owner = fork();
+    CHECK(whole_owner >= 0);
+    if (whole_owner == 0) {             /* another process's, so that it is watched for */
+        arena_token = cctx_shared_token(whole, CCTX_NEVER);
+        CHECK(write(ready[1], &arena_token, sizeof arena_token) == sizeof arena_token);
+        for (;;) pause();
+    }
+    CHECK(read(ready[0], &arena_token, sizeof arena_token) == sizeof arena_token);
+    close(ready[0]);
+    close(ready[1]);
 }
 static void whole_end(void)
 {
@@ -2270,6 +2282,8 @@ static void whole_end(void)
         cctx_unref(arena_bound[i]);
     }
     cctx_shared_free(whole);
+    kill(whole_owner, SIGKILL);
+    CHECK(waitpid(whole_owner, NULL, 0) == whole_owner);
 }
 
 /* B5: two that bind first make one pair of eyes. */
