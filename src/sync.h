@@ -51,7 +51,7 @@
  * family    the CAS that gives a node its family -> walk, attach, stop
  *           carries    the zeroed slots
  *           if weaker  slots are read before they were zeroed
- * chunk     the CAS that pushes a chunk or a roster -> walk, attach
+ * chunk     the CAS that pushes a chunk or a roster, or that gives an arena its eyes -> walk, attach; who binds
  *           carries    the zeroed slots, the chunk's stripe
  *           if weaker  as family
  * hook_run  the state's change to SUBMITTED or RUNNING -> the load of a stop_wait; a claim's end -> who looks for it after a fork
