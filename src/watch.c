@@ -240,7 +240,8 @@ static int owner_add(struct eyes *e, uint64_t who)
         uint64_t seen = sync_load_relaxed(&e->seen[i].who, alone);
         if (seen == who) error = 0;
         if (seen != 0) continue;
-        if (fd < 0 && (fd = peer_open(who)) < 0) return errno;
+        if (fd < 0) fd = peer_open(who);
+        if (fd < 0) return errno;
         if (!role_start(&e->deaths)) error = EAGAIN;
         else if (sync_cas_acqrel(&e->seen[i].who, &seen, who | SEEN_NEW, none, record)) error = owner_enter(e, i, who, &fd);
     }

@@ -313,11 +313,15 @@ static void child_has_a_child(void *arg)
     inherited = cctx_shared_create(4);
     pid_t owner = owner_start(inherited);
     inherited_ctx = cctx_with_shared(cctx_background(), inherited, page->token[0]);
+    cctx_token_t over = cctx_shared_token(inherited, CCTX_NEVER);
+    cctx_t *ended = cctx_with_shared(cctx_background(), inherited, over);
+    CHECK(cctx_shared_cancel(inherited, over) && cctx_wait(ended) == ECANCELED);
     CHECK(run_in_child(child_frees, NULL) == 0);
     CHECK(cctx_err(inherited_ctx) == 0);
     CHECK(run_in_child(child_binds_when_the_owner_is_dead, &owner) == 0);
     owner_kill(owner);
     CHECK(cctx_wait(inherited_ctx) == ECANCELED);
+    cctx_unref(ended);
     child_frees(NULL);
 }
 
