@@ -67,8 +67,8 @@
  *           carries    the zeroed slots
  *           if weaker  as chunk
  * bell      the bell's increment -> the sleeper's load of the bell
- *           carries    the lowered next_wake; the push of a node that a handler canceled
- *           if weaker  the role sleeps by the old one, or with a node left to walk
+ *           carries    the lowered next_wake; the push of a node that a handler canceled; the end of a token
+ *           if weaker  the role sleeps by the old one, or with a node left to walk; a token's end is slept through
  * queue     the push of a node on the runner's queue -> the exchange that takes the queue
  *           carries    link, the pin
  *           if weaker  the runner follows a stale link
@@ -79,14 +79,6 @@
  *           look at it; who takes it for another
  *           carries    the set of signals, the context; the handler's last touch
  *           if weaker  the handler ends what is not made yet; a context is made under a handler that ends another
- * record    a thread record given back -> the CAS that takes it
- *           carries    limbo, magazine
- *           if weaker  two owners of a single-producer stack
- *           carries    the lowered next_wake; the end of a token
- *           if weaker  the role sleeps by the old one; a token's end is slept through
- * queue     the push of a node on the runner's queue -> the exchange that takes the queue
- *           carries    link, the pin
- *           if weaker  the runner follows a stale link
  * record    a thread record given back -> the CAS that takes it; a dead process's place in an arena given up ->
  *           who finds it empty
  *           carries    limbo, magazine; the ends of the process's tokens
@@ -103,11 +95,7 @@
  * task_end  the step that counts a task out of its group, and the bump of a parking word after it -> who waits for
  *           the end of all, who finds room for one more; their loads of the parking word
  *           carries    all that the task did, the group's error, the last touch of the group
- *           if weaker  the group is freed under a task; a task's results are not seen */
-#define SYNC_EDGES(E) \
-    E(claim) E(done) E(slot) E(swept) E(empty) E(last_ref) E(family) E(chunk) E(hook_run) \
-    E(hook_end) E(guard) E(directory) E(bell) E(queue) E(async) E(notice) E(record) E(page) E(shelf) E(mark) \
-    E(task_end)
+ *           if weaker  the group is freed under a task; a task's results are not seen
  * token     each CAS on the word of an arena's slot -> who looks at it
  *           carries    the deadline, the owner's place; the canceler's past; TOLD: the bell was rung
  *           if weaker  a token without its deadline; a live process's token taken for a dead one's
@@ -116,8 +104,8 @@
  *           if weaker  a token with its successor's deadline */
 #define SYNC_EDGES(E) \
     E(claim) E(done) E(slot) E(swept) E(empty) E(last_ref) E(family) E(chunk) E(hook_run) \
-    E(hook_end) E(guard) E(directory) E(bell) E(queue) E(record) E(page) E(shelf) E(mark) E(token) \
-    E(tenant)
+    E(hook_end) E(guard) E(directory) E(bell) E(queue) E(async) E(notice) E(record) E(page) E(shelf) E(mark) \
+    E(task_end) E(token) E(tenant)
 
 /* Handshakes: two sides, each puts one thing and then gets the other's; seq_cst on all four, so that not both
  * get the old value.

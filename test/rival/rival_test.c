@@ -2119,6 +2119,8 @@ static void a_task_that_ends_lets_go_of_its_group_whoever_comes_between(void **s
         {"two tasks fail", 0, plant_two_tasks, end_first, end_second, check_two_ended, NULL},
     };
     SWEEP(scenes);
+}
+
 /* ---- arenas */
 
 static struct arena arena;
