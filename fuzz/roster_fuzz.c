@@ -122,7 +122,7 @@ static void leave(unsigned i)
 static void widen(unsigned stripes)
 {
     if (width == WIDTHS) return;
-    struct roster *wider = roster_new(stripes, enter, &entered, rosters[width - 1]);
+    struct roster *wider = roster_new(NULL, stripes, enter, &entered, rosters[width - 1]);
     if (!wider) {
         PROPERTY(scarce_refused());
         return;
@@ -174,7 +174,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     present = widest_moment = entered = 0;
     lacked = false;
     width = 1;
-    rosters[0] = roster_new(1u << take_below(&in, 5), enter, &entered, NULL);
+    rosters[0] = roster_new(NULL, 1u << take_below(&in, 5), enter, &entered, NULL);
     PROPERTY(roster_first(rosters[0]) == NULL);
     for (property_step = 1; property_step <= MOST_STEPS && take_more(&in); property_step++) {
         step(&in);

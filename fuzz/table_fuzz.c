@@ -83,7 +83,7 @@ static void add(struct version *base, const void *key, void *value)
     struct table *t = malloc(size);         /* of its very size: what is written beyond it is seen */
     if (!t) abort();
     memset(t, 0xa5, size);
-    if (!table_make(t, below, key, value)) {
+    if (!table_make(NULL, t, below, key, value)) {
         PROPERTY(scarce_refused() && scarce_blocks() == blocks);
         free(t);
         return;
@@ -102,7 +102,7 @@ static void add(struct version *base, const void *key, void *value)
 static void drop(struct version *v)
 {
     while (v && --v->refs == 0) {
-        table_drop(v->table);
+        table_drop(NULL, v->table);
         PROPERTY(v->table->path == NULL);
         free(v->table);
         v->table = NULL;

@@ -147,16 +147,26 @@ void callback_run_list(struct thread *t, struct cctx *n)
 static sync_ptr queue;                  /* nodes whose callbacks wait for the runner: push one, take all */
 static sync_u32 queue_bell;
 
-static void queue_run(struct thread *t)
+/* All that is in a queue, in its order. */
+static struct cctx *queue_take(sync_ptr *from)
 {
-    struct cctx *n = (struct cctx *)sync_swap_acqrel(&queue, (uintptr_t)0, none, queue), *first = NULL;
+    struct cctx *n = (struct cctx *)sync_swap_acqrel(from, (uintptr_t)0, none, queue), *first = NULL;
     while (n) {                         /* the last pushed came first */
         struct cctx *next = sync_get(node_family(n)->link);
         sync_set(node_family(n)->link, first);
         first = n;
         n = next;
     }
-    callback_run_list(t, first);
+    return first;
+}
+static void queue_run(struct thread *t) { callback_run_list(t, queue_take(&queue)); }
+
+struct cctx *callback_host_take(struct cctx_domain *d) { return queue_take(&d->queue); }
+
+void callback_host_forked(struct cctx_domain *d)
+{
+    struct cctx *n = (struct cctx *)sync_load_acq(&d->queue, queue);
+    for (; n; n = sync_get(node_family(n)->link)) sync_store_relaxed(&node_family(n)->queued, node_mark(), owned);
 }
 
 #ifndef SYNC_RELACY
@@ -192,12 +202,18 @@ bool callback_service(void) { return runner_start(); }
 void callback_hand_over(struct cctx *first)
 {
     if (!first) return;
+    struct cctx_domain *d = node_domain(first);
+    sync_ptr *to = unlikely(d != NULL) ? &d->queue : &queue;
     for (struct cctx *n = first, *next; n; n = next) {
         struct family *f = node_family(n);
         next = sync_get(f->link);
-        uintptr_t head = sync_load_relaxed(&queue, cas_seed);
+        uintptr_t head = sync_load_relaxed(to, cas_seed);
         do sync_set(f->link, (struct cctx *)head);
-        while (!sync_cas_acqrel(&queue, &head, (uintptr_t)n, queue, none));
+        while (!sync_cas_acqrel(to, &head, (uintptr_t)n, queue, none));
+    }
+    if (unlikely(d != NULL)) {
+        domain_wake(d);
+        return;
     }
     sync_add_acqrel(&queue_bell, 1u, queue, none);
     if (runner_start()) futex_wake(&queue_bell);
@@ -252,7 +268,7 @@ static int callback_register(const cctx_t *ctx, cctx_callback_t *storage, cctx_e
         thread_end(t);
         return 0;
     }
-    if (sync_get(via->deadline) != CCTX_NEVER && !runner_start()) {
+    if (sync_get(via->deadline) != CCTX_NEVER && !node_domain(via) && !runner_start()) {
         sync_store_relaxed(&cb->state, (uint32_t)CALLBACK_IDLE, owned);
         return EAGAIN;                  /* before it is needed: a deadline that fires could not tell anybody */
     }

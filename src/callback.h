@@ -60,10 +60,15 @@ static inline bool callback_any(struct family *f)
 /* Runs the callbacks of the nodes on a run list (linked by family->link, each pinned) and drops the pins. */
 void callback_run_list(struct thread *t, struct cctx *first);
 /* The same on the runner thread, which was made when the first callback was registered below a deadline. In the child
- * of a fork it is made again here; where that fails they wait for the next one that is handed over. */
+ * of a fork it is made again here; where that fails they wait for the next one that is handed over. In a domain
+ * without threads they wait for its host. */
 void callback_hand_over(struct cctx *first);
 /* Makes the runner thread now; false if it cannot be made. */
 bool callback_service(void);
+/* Takes what waits for the host of d, for callback_run_list. */
+struct cctx *callback_host_take(struct cctx_domain *d);
+/* In the child of a fork: what waits is the child's host's, too. */
+void callback_host_forked(struct cctx_domain *d);
 
 /* Does this thread run fn of that storage, at any nesting? The start of fn happens-before. */
 bool callback_inside(cctx_callback_t *storage);

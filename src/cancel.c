@@ -1,7 +1,6 @@
 /* Layer 9, verb. cancel: the only writer of a terminal state; the walk.
  * SPDX-License-Identifier: BSD-2-Clause */
 #include "cancel.h"
-#include "alloc.h"
 #include "callback.h"
 #include "handler.h"
 #include <errno.h>
@@ -60,10 +59,10 @@ static void walk_flush(struct walk *w)
     w->wakes = w->drops = w->visits = 0;
 }
 
-static void walk_grow(struct walk *w)
+static void walk_grow(struct walk *w, const struct allocator *a)
 {
     bool first = w->leg == w->few;
-    struct entry *more = (struct entry *)alloc_resize(first ? NULL : w->leg, w->room * 2 * sizeof *more);
+    struct entry *more = (struct entry *)block_resize(a, first ? NULL : w->leg, w->room * sizeof *more, w->room * 2 * sizeof *more);
     if (!more) return;
     for (unsigned i = 0; first && i < w->depth; i++) more[i] = w->few[i];
     w->leg = more;
@@ -78,7 +77,7 @@ static void walk_cut(struct walk *w, struct cctx *n)
     if (!node_try_pin(n)) return;
     epoch_leave(w->t);
     walk_flush(w);
-    if (w->depth == w->room) walk_grow(w);
+    if (w->depth == w->room) walk_grow(w, node_memory(n));
     if (w->cut) node_unref(w->t, w->cut);
     w->cut = n;
     epoch_enter(w->t);
@@ -255,7 +254,7 @@ static void finish(struct cctx *top, uint32_t old, enum cancel_where where)
             walk_once(&w, m, node_family(m));
         }
     }
-    if (w.leg != w.few) alloc_put(w.leg);
+    if (w.leg != w.few) block_put(node_memory(top), w.leg);
     if (where == CANCEL_ASYNC && !callback_any(node_family(top))) {
         w.run = sync_get(node_family(top)->link);
         node_unref(t, top);
@@ -324,7 +323,7 @@ bool cancel_node(struct cctx *n, const cctx_cause_t *cause, unsigned tag)
     if (!cause) return cancel_plain(n);
     probe1(cancel, n);
     uint32_t old = decide(n, (uintptr_t)cause | tag, 0, &mine);
-    if (!mine && tag == CAUSE_OWNED) alloc_put((void *)(uintptr_t)cause);
+    if (!mine && tag == CAUSE_OWNED) block_put(node_memory(n), (void *)(uintptr_t)cause);
     cancel_spread(n, old, CANCEL_HERE);
     return mine && (!(old & DONE) || (old & CAUSED));           /* a helper may have flipped for us */
 }

@@ -17,7 +17,7 @@ static void node_fire(uintptr_t occupant)
     node_unref(t, (struct cctx *)occupant);
     thread_end(t);
 }
-static const struct timer_ops node_ops = {node_key, node_pin, node_fire};
+static const struct timer_ops node_ops = {node_key, node_pin, node_fire, NULL};
 
 /* A sleep and a wake cost as much as a hundred deadlines that are fired in a row. So the thread wakes for deadlines
  * five hundred times a second at most, but for a burst: those that come microseconds after one another are fired
@@ -77,12 +77,33 @@ bool deadline_start(void)
     return service_start(&timer_thread);
 }
 
+/* A host is told of no deadline that is nobody's any more. (An entry whose key is another than the slot's is dropped.) */
+static int64_t host_key(uintptr_t occupant)
+{
+    struct cctx *n = (struct cctx *)occupant;
+    return sync_load_relaxed(&n->state, hint) & DONE ? INT64_MAX : sync_get(n->deadline);
+}
+static void host_ring(struct timer *t) { domain_wake(container_of(t, struct cctx_domain, timer)); }
+static const struct timer_ops host_ops = {host_key, node_pin, node_fire, host_ring};
+
+void deadline_host(struct cctx_domain *d)
+{
+    timer_init(&d->timer, &host_ops);
+    d->timer.memory = &d->memory;
+}
+
 int deadline_arm(struct thread *t, struct cctx *n, int64_t now)
 {
     sync_plain(sync_ptr *) tslot;
-    if (!deadline_start()) return EAGAIN;
-    if (unlikely(sync_load_relaxed(&orphaned, hint))) sync_store_relaxed(&orphaned, 0u, hint);
-    if (!timer_arm(&node_timer, t, (uintptr_t)n, now, sync_get(n->deadline), &tslot)) return ENOMEM;
+    struct cctx_domain *d = node_domain(n);
+    if (unlikely(d != NULL)) {
+        now = sync_get(n->deadline);    /* in the near tier, so that cctx_domain_next is exact */
+    } else {
+        if (!deadline_start()) return EAGAIN;
+        if (unlikely(sync_load_relaxed(&orphaned, hint))) sync_store_relaxed(&orphaned, 0u, hint);
+    }
+    struct timer *timer = d ? &d->timer : &node_timer;
+    if (!timer_arm(timer, t, (uintptr_t)n, now, sync_get(n->deadline), &tslot)) return ENOMEM;
     sync_store_relaxed(&n->family, (uintptr_t)sync_get(tslot) | FAMILY_TIMER, owned);
     return 0;
 }

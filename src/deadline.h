@@ -13,6 +13,8 @@ int deadline_arm(struct thread *t, struct cctx *n, int64_t now);
 void deadline_fire(struct cctx *n);
 /* Makes the timer thread now; false if it cannot be made. */
 bool deadline_start(void);
+/* Makes the timer of a domain that has no thread: its host works it. */
+void deadline_host(struct cctx_domain *d);
 /* In the child of a fork inherited deadlines need a timer thread again: a wait makes it. */
 void deadline_wait(void);
 

@@ -2,7 +2,6 @@
  * SPDX-License-Identifier: BSD-2-Clause */
 #include "alloc.h"
 #include "cancel.h"
-#include "clock.h"
 #include "deadline.h"
 #include "derive.h"
 #include <errno.h>
@@ -14,6 +13,20 @@ static struct cctx background = {
     .done = &node_never, .state = {(uint32_t)KIND_BACKGROUND << KIND_SHIFT}, .refs = {1}, .deadline = CCTX_NEVER};
 static struct cctx todo = {
     .done = &node_never, .state = {(uint32_t)KIND_TODO << KIND_SHIFT}, .refs = {1}, .deadline = CCTX_NEVER};
+static struct value *value_get(struct cctx_domain *d, size_t size)
+{
+    return (struct value *)(d ? domain_get(d, size) : alloc_get(size));
+}
+static void value_put(struct cctx_domain *d, struct value *v)
+{
+    if (d) domain_put(d, v);
+    else alloc_put(v);
+    if (d) domain_drop(d);
+}
+static struct any *any_get(struct cctx_domain *d, size_t size)
+{
+    return (struct any *)(d ? domain_get(d, size) : alloc_get_aligned(CACHE_LINE, size));
+}
 #endif
 
 const cctx_t *cctx_background(void) { return &background; }
@@ -102,14 +115,14 @@ static struct cctx *derive_until(const cctx_t *ctx, cctx_time_t deadline, const 
 {
     if (!ctx) return fail(EINVAL);
     node_check(ctx, "cctx_with_deadline");
-    return derive_deadline((struct cctx *)(uintptr_t)ctx, deadline, cause, clock_now());
+    return derive_deadline((struct cctx *)(uintptr_t)ctx, deadline, cause, node_now(ctx));
 }
 
 static struct cctx *derive_for(const cctx_t *ctx, int64_t timeout, const cctx_cause_t *cause)
 {
     if (!ctx) return fail(EINVAL);
     node_check(ctx, "cctx_with_timeout");
-    int64_t now = clock_now();
+    int64_t now = node_now(ctx);
     return derive_deadline((struct cctx *)(uintptr_t)ctx, time_add(now, timeout), cause, now);
 }
 
@@ -157,15 +170,16 @@ const cctx_t *cctx_with_value(const cctx_t *ctx, const cctx_key_t *key, void *va
     cancel_catch_up();
     node_check(ctx, "cctx_with_value");
     struct table *base = sync_get(parent->values);
-    struct value *v = (struct value *)alloc_get(sizeof *v + table_size(base, key));
+    struct cctx_domain *d = node_domain(parent);
+    struct value *v = value_get(d, sizeof *v + table_size(base, key));
     if (!v) return fail(ENOMEM);
     v->key = key;
     v->table = (struct table *)(void *)(v + 1);
-    if (!table_make(v->table, base, key, value)) {
-        alloc_put(v);
+    if (!table_make(d ? &d->memory : NULL, v->table, base, key, value)) {
+        value_put(d, v);
         return fail(ENOMEM);
     }
-    node_init(&v->node, KIND_VALUE, parent, sync_get(parent->done));
+    node_init(&v->node, KIND_VALUE, parent, sync_get(parent->done), node_domain_bits(parent));
     sync_set(v->node.values, v->table);
     node_ref(parent);
     thread_count_here(COUNT_MADE + KIND_VALUE, 1);
@@ -195,16 +209,17 @@ static bool derive_leg(struct thread *t, struct cctx *n, struct leg *leg, struct
 
 cctx_t *cctx_with_any(const cctx_t *const parents[], size_t count)
 {
-    if (!parents || count == 0 || count > UINT_MAX) return fail(EINVAL);
-    for (size_t i = 0; i < count; i++)
-        if (!parents[i]) return fail(EINVAL);
+    if (!parents || count == 0 || count > UINT_MAX || !parents[0]) return fail(EINVAL);
     cancel_catch_up();
     struct cctx *first = (struct cctx *)(uintptr_t)parents[0];
-    struct any *a = (struct any *)alloc_get_aligned(CACHE_LINE, sizeof *a + (count - 1) * sizeof a->leg[0]);
+    uint32_t domain = node_domain_bits(first);
+    for (size_t i = 1; i < count; i++)
+        if (!parents[i] || node_domain_bits(parents[i]) != domain) return fail(EINVAL);
+    struct any *a = any_get(node_domain(first), sizeof *a + (count - 1) * sizeof a->leg[0]);
     if (!a) return fail(ENOMEM);
     struct cctx *n = &a->node;
     struct thread *t = thread_begin();
-    node_init(n, KIND_ANY, first, &n->state);
+    node_init(n, KIND_ANY, first, &n->state, domain);
     thread_count(t, COUNT_MADE + KIND_ANY, 1);
     for (size_t i = 1; i < count; i++) {
         node_check(parents[i], "cctx_with_any");

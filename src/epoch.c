@@ -54,6 +54,9 @@ struct record {
     sync_u32 limbo;             /* retired and not reclaimed; the owner writes, others read a guess */
     struct epoch_link *chain;   /* retired since the last poll, or since there was a batch free: newest first */
     struct batch batch[BATCHES];
+    sync_ptr inbox;             /* of a home: retired and not in its chain; push one, take all */
+    sync_u32 polled;            /* of a home: a thread polls for it, and owns all but the inbox */
+    bool home;                  /* in use as one */
     ck_epoch_record_t ck;       /* at a line of its own */
     sync_u32 in_use;            /* 1: a thread owns all of this. With next, what other threads read at each poll */
     struct record *next;        /* constant after the push */
@@ -139,7 +142,8 @@ static void forked(void)
     sync_store_relaxed(&apart[COUNT_PARKED], (uintptr_t)0, owned);
     struct record *mine = thread_current ? record_of(thread_current) : NULL;
     for (struct record *r = (struct record *)sync_load_relaxed(&records, owned); r; r = r->next) {
-        if (r == mine) continue;
+        bool home = r->home;            /* which is the child's, too; whole, unless somebody polled for it */
+        if (r == mine || (home && sync_load_relaxed(&r->polled, owned) == 0)) continue;
         r->ck.active = 0;
         for (unsigned i = 0; i < CK_EPOCH_LENGTH; i++) ck_stack_init(&r->ck.pending[i]);
         for (unsigned i = 0; i < BATCHES; i++) r->batch[i].first = NULL;
@@ -151,7 +155,8 @@ static void forked(void)
         r->thread.transient = 0;
         sync_store_relaxed(&r->thread.claim, (uintptr_t)0, owned);
         sync_store_relaxed(&r->thread.count[COUNT_PARKED], (uintptr_t)0, owned);
-        sync_store_relaxed(&r->in_use, 0u, owned);
+        sync_store_relaxed(&r->polled, 0u, owned);
+        sync_store_relaxed(&r->in_use, home ? 1u : 0u, owned);
     }
     epoch_child();
 }
@@ -312,6 +317,54 @@ void epoch_poll(struct thread *t)
             record_release(r);
             return;
         }
+}
+
+/* ------------------------------------------------------------------------------------------------- homes */
+
+static struct record *record_in(struct home *h) { return (struct record *)(void *)h; }
+
+struct home *home_take(void)
+{
+    struct record *r = record_take();
+    if (!r) return NULL;
+    sync_init(&r->inbox, (uintptr_t)0);
+    sync_init(&r->polled, 0u);
+    r->home = true;
+    return (struct home *)(void *)r;
+}
+
+void home_give(struct home *h)
+{
+    record_in(h)->home = false;
+    record_release(record_in(h));
+}
+
+void home_retire(struct home *h, struct epoch_link *link, void (*reclaim)(struct epoch_link *link))
+{
+    struct record *r = record_in(h);
+    link->reclaim = reclaim;
+    uintptr_t head = sync_load_relaxed(&r->inbox, cas_seed);
+    do link->next = (struct epoch_link *)head;
+    while (!sync_cas_acqrel(&r->inbox, &head, (uintptr_t)link, inbox, none));
+}
+
+bool home_poll(struct home *h)
+{
+    struct record *r = record_in(h);
+    uint32_t idle = 0;
+    if (sync_load_relaxed(&r->polled, hint) != 0 || !sync_cas_acqrel(&r->polled, &idle, 1u, none, record)) return false;
+    struct epoch_link *link = (struct epoch_link *)sync_swap_acqrel(&r->inbox, (uintptr_t)0, none, inbox);
+    uint32_t limbo = sync_load_relaxed(&r->limbo, stat);
+    for (struct epoch_link *next; link; link = next, limbo++) {
+        next = link->next;
+        link->next = r->chain;
+        r->chain = link;
+    }
+    sync_store_relaxed(&r->limbo, limbo, stat);
+    record_poll(r);
+    bool empty = sync_load_relaxed(&r->limbo, stat) == 0 && sync_load_relaxed(&r->inbox, hint) == 0;
+    sync_store_rel(&r->polled, 0u, record);
+    return empty;
 }
 
 unsigned epoch_limbo(void)

@@ -113,6 +113,18 @@ void epoch_retire(struct thread *t, struct epoch_link *link, void (*reclaim)(str
 /* Reclaims what can be reclaimed now; else it happens once in EPOCH_HEAVY retirements. Outside sections. */
 void epoch_poll(struct thread *t);
 
+/* A home takes what many threads retire for one owner, who can so wait until all of it is reclaimed: it is a record
+ * that no thread has, with a list to which anybody adds. */
+struct home;
+/* NULL without memory. */
+struct home *home_take(void);
+/* As epoch_retire, but for the poll, which is the caller's: after EPOCH_HEAVY retirements, say. */
+void home_retire(struct home *h, struct epoch_link *link, void (*reclaim)(struct epoch_link *link));
+/* As epoch_poll, for what is in h; one thread at a time. True: nothing was left. */
+bool home_poll(struct home *h);
+/* Nothing is left in h, and nobody uses it any more. */
+void home_give(struct home *h);
+
 /* What waits for reclamation in all records: for tests and statistics. */
 unsigned epoch_limbo(void);
 

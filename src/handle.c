@@ -1,6 +1,5 @@
 /* Layer 11, face. handle: references and cancel.
  * SPDX-License-Identifier: BSD-2-Clause */
-#include "alloc.h"
 #include "cancel.h"
 #include <errno.h>
 #include <stdarg.h>
@@ -80,12 +79,12 @@ bool cctx_cancel(cctx_t *ctx) { return unlikely(async_waiting()) ? cancel_late(c
 static const cctx_cause_t out_of_memory = {ENOMEM, "out of memory"};
 
 /* The cause and its text in one block, or NULL without memory. */
-static cctx_cause_t *cause_format(int code, const char *format, va_list args)
+static cctx_cause_t *cause_format(const struct allocator *a, int code, const char *format, va_list args)
 {
     va_list again;
     va_copy(again, args);
     int length = vsnprintf(NULL, 0, format, args);
-    cctx_cause_t *cause = length < 0 ? NULL : (cctx_cause_t *)alloc_get(sizeof *cause + (size_t)length + 1);
+    cctx_cause_t *cause = length < 0 ? NULL : (cctx_cause_t *)block_get(a, sizeof *cause + (size_t)length + 1);
     if (cause) {
         char *text = (char *)(cause + 1);
         vsnprintf(text, (size_t)length + 1, format, again);
@@ -103,7 +102,8 @@ bool cctx_cancel_causef(cctx_t *ctx, int code, const char *format, ...)
     va_list args;
     va_start(args, format);
     int saved = errno;
-    cctx_cause_t *cause = sync_load_relaxed(&ctx->state, hint) & DONE ? NULL : cause_format(code, format ? format : "", args);
+    bool done = sync_load_relaxed(&ctx->state, hint) & DONE;
+    cctx_cause_t *cause = done ? NULL : cause_format(node_memory(ctx), code, format ? format : "", args);
     errno = saved;
     va_end(args);
     return cause ? cancel_node(ctx, cause, CAUSE_OWNED) : cancel_node(ctx, &out_of_memory, CAUSE_BORROWED);

@@ -32,7 +32,7 @@ int64_t cctx_remaining(const cctx_t *ctx)
     if (!ctx || cctx_is_done(ctx)) return 0;
     int64_t d = sync_get(ctx->deadline);
     if (d == CCTX_NEVER) return CCTX_NEVER;
-    int64_t left = time_add(d, -clock_now());
+    int64_t left = time_add(d, -node_now(ctx));
     return left > 0 ? left : 0;
 }
 

@@ -38,9 +38,9 @@ static void core_free(struct thread *t, struct cctx *n)
 #else
 static void core_free(struct thread *t, struct cctx *n) { cell_put(&t->cells, n); }
 #endif
-static struct family *family_new(struct thread *t)
+static struct family *family_new(struct thread *t, struct cctx_domain *d)
 {
-    struct family *f = (struct family *)cell_get(&t->cells);
+    struct family *f = (struct family *)(d ? block_take(&d->memory, CELL_SIZE, CELL_SIZE) : cell_get(&t->cells));
     if (!f) return NULL;
     sync_init(&f->roster, (uintptr_t)0);
     sync_init(&f->kid[0], (uintptr_t)0);
@@ -54,12 +54,23 @@ static struct family *family_new(struct thread *t)
     sync_init(&f->turns, 0u);
     return f;
 }
-static void family_free(struct thread *t, struct family *f) { cell_put(&t->cells, f); }
+static void family_free(struct thread *t, struct cctx_domain *d, struct family *f)
+{
+    if (d) block_give(&d->memory, f);
+    else cell_put(&t->cells, f);
+}
 static bool slot_is_inline(struct family *f, sync_ptr *slot) { return (uintptr_t)slot - (uintptr_t)f < sizeof *f; }
 #endif
 
 /* A dead node's cause word links those that are still to be buried. */
 struct graves { struct cctx *first; };
+
+struct cctx *node_new_in(struct cctx_domain *d, enum node_kind kind, struct cctx *parent)
+{
+    struct cctx *n = (struct cctx *)domain_get(d, CELL_SIZE);
+    if (n) node_init(n, kind, parent, &n->state, node_domain_bits(parent));
+    return n;
+}
 
 /* ------------------------------------------------------------------------------------------------- slots */
 
@@ -73,11 +84,11 @@ sync_ptr *node_tslot(struct cctx *n)
 static __attribute__((noinline)) struct family *family_make(struct thread *t, struct cctx *p, uintptr_t old)
 {
     sync_or_acqrel(&p->state, (uint32_t)INNER, none, none);
-    struct family *f = family_new(t);
+    struct family *f = family_new(t, node_domain(p));
     if (!f) return NULL;
     if (old) sync_set(f->tslot, (sync_ptr *)(old & ~(uintptr_t)FAMILY_TIMER));
     if (sync_cas_hs(&p->family, &old, (uintptr_t)f, attach, a, family, family)) return f;
-    family_free(t, f);
+    family_free(t, node_domain(p), f);
     return (struct family *)old;
 }
 
@@ -88,12 +99,19 @@ static inline struct family *family_enter(struct thread *t, struct cctx *p)
     return likely(f && !(f & FAMILY_TIMER)) ? (struct family *)f : family_make(t, p, f);
 }
 
-/* Makes the first roster in word, or for a crowd a wide one in place of r. Out of line: with it the registers that it
- * needs. */
-static __attribute__((noinline)) struct roster *roster_make(sync_ptr *word, struct roster *r, bool crowd)
+/* The node that a child slot's word speaks of. */
+static struct cctx *child_of(uintptr_t word)
+{
+    uintptr_t occupant = word & ~(uintptr_t)SLOT_NODE_MASK;
+    return word & SLOT_LEG ? ((struct leg *)occupant)->node : (struct cctx *)occupant;
+}
+
+/* Makes the first roster in word, or for a crowd a wide one in place of r, in p's domain. Out of line: with it the
+ * registers that it needs. */
+static __attribute__((noinline)) struct roster *roster_make(struct cctx *p, sync_ptr *word, struct roster *r, bool crowd)
 {
     uintptr_t first = (uintptr_t)r;
-    struct roster *made = roster_new(crowd ? roster_width() : 1, NULL, NULL, r);
+    struct roster *made = roster_new(node_memory(p), crowd ? roster_width() : 1, NULL, NULL, r);
     if (!made) return r;                /* the narrow one serves, too */
     if (sync_cas_hs(word, &first, (uintptr_t)made, attach, a, chunk, chunk)) return made;
     sync_set(made->narrower, (struct roster *)NULL);
@@ -113,20 +131,21 @@ static inline bool family_crowd(struct family *f, unsigned ordinal)
 }
 
 /* Fills a slot of the roster in `roster`, made on first use; for a crowd a wide one. */
-static inline sync_ptr *roster_fill(struct thread *t, sync_ptr *roster, bool crowd, uintptr_t word,
+static inline sync_ptr *roster_fill(struct thread *t, struct cctx *p, sync_ptr *roster, bool crowd, uintptr_t word,
                                     sync_plain(sync_ptr *) *place)
 {
     unsigned misses = 0;
     struct roster *r = (struct roster *)sync_load_acq(roster, chunk);
-    if (unlikely(!r || (crowd && sync_get(r->stripes) == 1))) r = roster_make(roster, r, crowd);
+    if (unlikely(!r || (crowd && sync_get(r->stripes) == 1))) r = roster_make(p ? p : child_of(word), roster, r, crowd);
     sync_ptr *x = likely(r != NULL) ? roster_add(r, t->ordinal, word, place, &misses) : NULL;
     if (unlikely(misses > 0 && crowd)) t->ordinal++;    /* another thread takes from the same stripe: move on */
     return x;
 }
 
-/* Fills one of the inline slots, or one of the roster's; a crowd leaves the inline ones, which are one line, alone. */
+/* With p NULL word is a child's, which is of p's domain: p would be one register more to keep.
+ * Fills one of the inline slots, or one of the roster's; a crowd leaves the inline ones, which are one line, alone. */
 static inline __attribute__((always_inline)) sync_ptr *
-slot_fill(struct thread *t, struct family *f, sync_ptr *slot, unsigned slots, sync_ptr *roster, uintptr_t word,
+slot_fill(struct thread *t, struct cctx *p, struct family *f, sync_ptr *slot, unsigned slots, sync_ptr *roster, uintptr_t word,
           sync_plain(sync_ptr *) *place)
 {
     bool crowd = family_crowd(f, t->ordinal);
@@ -136,19 +155,19 @@ slot_fill(struct thread *t, struct family *f, sync_ptr *slot, unsigned slots, sy
         sync_set(*place, &slot[i]);
         if (likely(sync_cas_hs(&slot[i], &none, word, attach, a, slot, empty))) return &slot[i];
     }
-    return roster_fill(t, roster, crowd, word, place);
+    return roster_fill(t, p, roster, crowd, word, place);
 }
 
 sync_ptr *node_admit(struct thread *t, struct cctx *p, uintptr_t word, sync_plain(sync_ptr *) *place)
 {
     struct family *f = family_enter(t, p);
-    return f ? slot_fill(t, f, f->kid, 2, &f->roster, word, place) : NULL;
+    return f ? slot_fill(t, NULL, f, f->kid, 2, &f->roster, word, place) : NULL;
 }
 
 sync_ptr *node_admit_hook(struct thread *t, struct cctx *p, uintptr_t word, sync_plain(sync_ptr *) *place)
 {
     struct family *f = family_enter(t, p);
-    return f ? slot_fill(t, f, &f->hook, 1, &f->hooks, word, place) : NULL;
+    return f ? slot_fill(t, p, f, &f->hook, 1, &f->hooks, word, place) : NULL;
 }
 
 void node_vacate(struct cctx *p, sync_ptr *slot)
@@ -285,7 +304,7 @@ static void node_drop_onto(struct graves *g, struct cctx *n)
 {
     if (node_is_root(n) || !node_drop(n)) return;
     uintptr_t cause = sync_load_relaxed(&n->cause, owned);
-    if ((cause & CAUSE_TAG) == CAUSE_OWNED) alloc_put((void *)(cause - CAUSE_OWNED));
+    if ((cause & CAUSE_TAG) == CAUSE_OWNED) block_put(node_memory(n), (void *)(cause - CAUSE_OWNED));
     sync_store_relaxed(&n->cause, (uintptr_t)g->first, owned);
     g->first = n;
 }
@@ -317,8 +336,13 @@ static inline void node_ended(struct thread *t, struct cctx *n, size_t kind)
 
 static void node_memory_free(struct thread *t, struct cctx *n)
 {
+    struct cctx_domain *d = node_domain(n);
     if (node_kind(n) == KIND_SIGNALS) {
         handler_put(n);
+        return;
+    }
+    if (d) {
+        domain_put(d, n);
         return;
     }
     if (!CCTX_CHECK && (node_kind(n) == KIND_ANY || node_kind(n) == KIND_VALUE)) alloc_put(n);
@@ -344,22 +368,25 @@ static void node_reclaim(struct epoch_link *link)
     if (f) {
         roster_free((struct roster *)sync_load_relaxed(&f->roster, unpublished));
         roster_free((struct roster *)sync_load_relaxed(&f->hooks, unpublished));
-        family_free(thread_current, f);
+        family_free(thread_current, node_domain(n), f);
     }
     node_memory_free(thread_current, n);
 }
 
 static void node_free(struct thread *t, struct cctx *n, enum node_kind kind)
 {
+    struct cctx_domain *d = node_domain(n);
     bool published = node_published(n, kind, sync_load_relaxed(&n->state, owned));
     node_ended(t, n, kind);
     if (!published) {
         node_reclaim(link_of(n));
+        if (d) domain_drop(d);
         return;
     }
     struct family *f = node_family(n);
     bool heavy = f && (sync_load_relaxed(&f->roster, owned) || sync_load_relaxed(&f->hooks, owned));
-    epoch_retire(t, link_of(n), node_reclaim, heavy ? EPOCH_HEAVY : 1);
+    if (d) domain_retire(d, t, link_of(n), node_reclaim, heavy ? EPOCH_HEAVY : 1);
+    else epoch_retire(t, link_of(n), node_reclaim, heavy ? EPOCH_HEAVY : 1);
 }
 
 static void node_bury(struct thread *t, struct graves *g)
@@ -372,7 +399,7 @@ static void node_bury(struct thread *t, struct graves *g)
         if (kind == KIND_VALUE) {
             struct value *v = (struct value *)(void *)n;
             if (v->key->destroy) v->key->destroy(v->table->own.value);
-            table_drop(v->table);
+            if (v->table->path) table_drop(node_memory(n), v->table);
         }
         if (tslot) timer_disarm(tslot);
         if (unlikely(sync_load_relaxed(&n->state, owned) & NOTED)) event_close(node_note(n));
@@ -430,8 +457,10 @@ void node_unref(struct thread *t, struct cctx *n)
 
 void node_discard(struct thread *t, struct cctx *n)
 {
+    struct cctx_domain *d = node_domain(n);
     thread_count_freed(t, node_kind(n));
     node_memory_free(t, n);
+    if (d) domain_drop(d);
 }
 
 #if CCTX_CHECK

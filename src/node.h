@@ -24,6 +24,7 @@
 #ifndef CCTXI_NODE_H
 #define CCTXI_NODE_H
 
+#include "domain.h"
 #include "done.h"
 #include "epoch.h"
 #include "event.h"
@@ -48,8 +49,10 @@ enum {
     VIA = 1u << 8,
     NOTED = 1u << 9,
     KIND_SHIFT = 12,
-    KIND_MASK = 15u << KIND_SHIFT
+    KIND_MASK = 15u << KIND_SHIFT,
+    DOMAIN_SHIFT = 16           /* the number of its domain; 0 in the default one. Constant, as the kind */
 };
+#define DOMAIN_BITS (255u << DOMAIN_SHIFT)
 enum node_kind { KIND_BACKGROUND, KIND_TODO, KIND_WITHOUT, KIND_VALUE, KIND_CANCEL, KIND_DEADLINE, KIND_ANY, KIND_SIGNALS };
 
 /* The state of a leaf that nobody could pin without a reference: one of two kinds, done or not. */
@@ -121,13 +124,34 @@ struct value {                  /* the memory of a value context */
 };
 
 extern sync_u32 node_never;     /* the done word of all that can never be done; stays 0 */
-extern struct timer node_timer; /* of all armed nodes */
+extern struct timer node_timer; /* of all armed nodes of the default domain */
 
 static inline enum node_kind node_kind(const struct cctx *n)
 {
     return (enum node_kind)((sync_load_relaxed(&((struct cctx *)(uintptr_t)n)->state, owned) & KIND_MASK) >> KIND_SHIFT);
 }
 static inline bool node_is_root(const struct cctx *n) { return node_kind(n) <= KIND_TODO; }
+
+static inline uint32_t node_domain_bits(const struct cctx *n)
+{
+    return sync_load_relaxed(&((struct cctx *)(uintptr_t)n)->state, owned) & DOMAIN_BITS;
+}
+/* NULL for the default domain. */
+static inline struct cctx_domain *node_domain(const struct cctx *n)
+{
+    uint32_t in = node_domain_bits(n);
+    return unlikely(in != 0) ? domain_at(in >> DOMAIN_SHIFT) : NULL;
+}
+static inline const struct allocator *node_memory(const struct cctx *n)
+{
+    struct cctx_domain *d = node_domain(n);
+    return d ? &d->memory : NULL;
+}
+static inline int64_t node_now(const struct cctx *n)
+{
+    struct cctx_domain *d = node_domain(n);
+    return d ? domain_now(d) : clock_now();
+}
 
 /* Whose done word n has; NULL if it can never be done. */
 static inline struct cctx *node_owner(const struct cctx *n)
@@ -153,11 +177,12 @@ sync_ptr *node_tslot(struct cctx *n);
  * that were in the middle of a walk or of callbacks are gone (contract, C23). */
 static inline uint16_t node_mark(void) { return (uint16_t)(thread_generation() % UINT16_MAX + 1); }
 
-/* Sets the fields of memory that is to be a context of kind below parent, with one reference, in no slot yet. */
-static inline void node_init(struct cctx *n, enum node_kind kind, struct cctx *parent, sync_u32 *done)
+/* Sets the fields of memory that is to be a context of kind below parent, in its domain, with one reference, in no
+ * slot yet. */
+static inline void node_init(struct cctx *n, enum node_kind kind, struct cctx *parent, sync_u32 *done, uint32_t domain)
 {
     sync_set(n->done, done);
-    sync_init(&n->state, (uint32_t)kind << KIND_SHIFT);
+    sync_init(&n->state, (uint32_t)kind << KIND_SHIFT | domain);
     sync_init(&n->refs, 1u);
     sync_set(n->parent, parent);
     sync_set(n->deadline, sync_get(parent->deadline));
@@ -172,12 +197,14 @@ struct cctx *core_new(struct thread *t);
 #else
 static inline struct cctx *core_new(struct thread *t) { return (struct cctx *)cell_get(&t->cells); }
 #endif
+struct cctx *node_new_in(struct cctx_domain *d, enum node_kind kind, struct cctx *parent);
 /* A context that can be canceled; NULL without memory. */
 static inline struct cctx *node_new(struct thread *t, enum node_kind kind, struct cctx *parent)
 {
+    if (unlikely(node_domain_bits(parent) != 0)) return node_new_in(node_domain(parent), kind, parent);
     struct cctx *n = core_new(t);
     if (unlikely(n == NULL)) return NULL;
-    node_init(n, kind, parent, &n->state);
+    node_init(n, kind, parent, &n->state, 0);
     thread_count(t, COUNT_MADE + (unsigned)kind, 1);
     return n;
 }

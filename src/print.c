@@ -3,7 +3,6 @@
  *
  * A context knows its parent, not its children, so the text is made from its end: one pass up the chain adds the
  * lengths, a second one puts each piece where it ends. Neither recurses nor takes memory. */
-#include "clock.h"
 #include "handler.h"
 #include "node.h"
 #include <inttypes.h>
@@ -85,7 +84,7 @@ static void put_before(char *buf, size_t *end, size_t limit, const char *text)
 size_t cctx_print(const cctx_t *ctx, char *buf, size_t size)
 {
     node_check(ctx, "cctx_print");
-    int64_t now = clock_now();
+    int64_t now = ctx ? node_now(ctx) : 0;
     size_t length = 0, limit = buf && size > 0 ? size - 1 : 0;
     for (struct cctx *n = (struct cctx *)(uintptr_t)ctx; n; n = sync_get(n->parent)) {
         struct piece p = print_piece(n, now);

@@ -1,20 +1,22 @@
 /* Layer 4, mechanism. roster: a lock-free set of words with O(1) add and remove and a walk.
  * SPDX-License-Identifier: BSD-2-Clause */
 #include "roster.h"
-#include "alloc.h"
 #include <errno.h>
 #include <unistd.h>
 
 #ifdef SYNC_RELACY
 #include "roster_model.h"       /* new and delete of objects with constructors; chunk_of by search */
 #else
-static struct chunk *chunk_new(void) { return (struct chunk *)alloc_get_aligned(CHUNK_ALIGN, CHUNK_USABLE); }
-static void chunk_free(struct chunk *k) { alloc_put(k); }
-static struct roster *roster_alloc(unsigned stripes)
+static struct chunk *chunk_new(struct roster *r)
 {
-    return (struct roster *)alloc_get_aligned(CACHE_LINE, sizeof(struct roster) + stripes * sizeof(struct stripe));
+    return (struct chunk *)block_get_aligned(r->memory, CHUNK_ALIGN, CHUNK_USABLE);
 }
-static void roster_dealloc(struct roster *r) { alloc_put(r); }
+static void chunk_free(struct roster *r, struct chunk *k) { block_put(r->memory, k); }
+static struct roster *roster_alloc(const struct allocator *a, unsigned stripes)
+{
+    return (struct roster *)block_get_aligned(a, CACHE_LINE, sizeof(struct roster) + stripes * sizeof(struct stripe));
+}
+static void roster_dealloc(struct roster *r) { block_put(r->memory, r); }
 #endif
 
 #define CHUNK_ALL (~(uint64_t)0 >> (64 - CHUNK_SLOTS))
@@ -32,10 +34,12 @@ unsigned roster_width(void)
     return n;
 }
 
-struct roster *roster_new(unsigned stripes, bool (*enter)(void *, struct chunk *), void *arg, struct roster *narrower)
+struct roster *roster_new(const struct allocator *memory, unsigned stripes, bool (*enter)(void *, struct chunk *),
+                          void *arg, struct roster *narrower)
 {
-    struct roster *r = roster_alloc(stripes);
+    struct roster *r = roster_alloc(memory, stripes);
     if (!r) return NULL;
+    r->memory = memory;
     sync_set(r->stripes, stripes);
     sync_set(r->narrower, narrower);
     r->enter = enter;
@@ -56,7 +60,7 @@ void roster_free(struct roster *r)
             struct chunk *k = (struct chunk *)sync_load_relaxed(&r->stripe[i].head, unpublished);
             while (k) {
                 struct chunk *next = (struct chunk *)sync_load_relaxed(&k->next, unpublished);
-                chunk_free(k);
+                chunk_free(r, k);
                 k = next;
             }
         }
@@ -116,12 +120,12 @@ static void stripe_go_on(struct stripe *s, struct chunk *exhausted, struct chunk
 static sync_ptr *chunk_push(struct stripe *s, struct chunk *exhausted, uintptr_t word, sync_plain(sync_ptr *) *place)
 {
     struct roster *r = sync_get(s->roster);
-    struct chunk *k = chunk_new();
+    struct chunk *k = chunk_new(r);
     if (!k) return NULL;
     sync_set(k->stripe, s);
     sync_init(&k->free, CHUNK_ALL & ~(uint64_t)1);
     if (r->enter && !r->enter(r->arg, k)) {
-        chunk_free(k);
+        chunk_free(r, k);
         return NULL;
     }
     sync_set(*place, &k->slot[0]);

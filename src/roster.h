@@ -13,6 +13,7 @@
 #ifndef CCTXI_ROSTER_H
 #define CCTXI_ROSTER_H
 
+#include "block.h"
 #include "sync.h"
 
 #ifdef SYNC_SMALL
@@ -62,6 +63,7 @@ struct roster {
     bool (*enter)(void *arg, struct chunk *k);
     void *arg;
     sync_u64 note;              /* of the owner's own; see node_note */
+    const struct allocator *memory;     /* of all of it; NULL: the library's own */
 #ifdef SYNC_RELACY
     struct stripe stripe[ROSTER_STRIPES_MAX];
 #else
@@ -69,7 +71,8 @@ struct roster {
 #endif
 };
 
-struct roster *roster_new(unsigned stripes, bool (*enter)(void *, struct chunk *), void *arg, struct roster *narrower);
+struct roster *roster_new(const struct allocator *memory, unsigned stripes, bool (*enter)(void *, struct chunk *),
+                          void *arg, struct roster *narrower);
 /* Frees r, those before it, and their chunks. The caller is the last. */
 void roster_free(struct roster *r);
 /* How many stripes suit this machine: a power of two, at least 2. */

@@ -83,6 +83,9 @@
  *           who finds it empty
  *           carries    limbo, magazine; the ends of the process's tokens
  *           if weaker  two owners of a single-producer stack; a live token without an owner
+ * inbox     the push of a retired object on a home's list -> the exchange that takes the list
+ *           carries    the link, the unlink of the object
+ *           if weaker  the poll follows a stale link; a reader that begins after the deferral finds the object
  * page      a cell given back to its page -> the exchange that takes the page's cells; the last one back
  *           carries    the last touch of the cell
  *           if weaker  a cell is handed out, or its page freed, under its last user
@@ -104,7 +107,7 @@
  *           if weaker  a token with its successor's deadline */
 #define SYNC_EDGES(E) \
     E(claim) E(done) E(slot) E(swept) E(empty) E(last_ref) E(family) E(chunk) E(hook_run) \
-    E(hook_end) E(guard) E(directory) E(bell) E(queue) E(async) E(notice) E(record) E(page) E(shelf) E(mark) \
+    E(hook_end) E(guard) E(directory) E(bell) E(queue) E(async) E(notice) E(record) E(inbox) E(page) E(shelf) E(mark) \
     E(task_end) E(token) E(tenant)
 
 /* Handshakes: two sides, each puts one thing and then gets the other's; seq_cst on all four, so that not both

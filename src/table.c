@@ -1,7 +1,6 @@
 /* Layer 4, mechanism. table: an immutable map from the address of a key to a value; knows nothing of contexts.
  * SPDX-License-Identifier: BSD-2-Clause */
 #include "table.h"
-#include "alloc.h"
 
 enum {
     ARRAY_MAX = 8,
@@ -53,9 +52,9 @@ size_t table_size(const struct table *base, const void *key)
     return sizeof(struct table) + (n > ARRAY_MAX ? 0 : n) * sizeof(struct pair);
 }
 
-static struct trie *trie_copy(struct table *t, const struct trie *from)
+static struct trie *trie_copy(const struct allocator *a, struct table *t, const struct trie *from)
 {
-    struct trie *n = (struct trie *)alloc_get(sizeof *n);
+    struct trie *n = (struct trie *)block_get(a, sizeof *n);
     if (!n) return NULL;
     for (unsigned i = 0; i < WIDTH; i++) n->child[i] = from ? from->child[i] : child_of(&none);
     n->next = t->path;
@@ -64,7 +63,7 @@ static struct trie *trie_copy(struct table *t, const struct trie *from)
 }
 
 /* Adds p to t's trie, whose root t owns: goes down by the mixed key and copies what it does not own. */
-static bool trie_add(struct table *t, struct trie *root, const struct pair *p)
+static bool trie_add(const struct allocator *a, struct table *t, struct trie *root, const struct pair *p)
 {
     struct trie *n = root;
     uint64_t h = mix(p->key);
@@ -75,7 +74,7 @@ static bool trie_add(struct table *t, struct trie *root, const struct pair *p)
             return true;
         }
         const struct pair *other = is_pair(*c) ? pair_of(*c) : NULL;
-        struct trie *down = trie_copy(t, other ? NULL : (const struct trie *)*c);
+        struct trie *down = trie_copy(a, t, other ? NULL : (const struct trie *)*c);
         if (!down) return false;
         if (other) down->child[digit(mix(other->key), level + 1)] = *c;
         *c = down;
@@ -101,7 +100,7 @@ static void array_index(struct table *t, unsigned shift)
     t->shift = INDEX_NONE;
 }
 
-bool table_make(struct table *t, const struct table *base, const void *key, void *value)
+bool table_make(const struct allocator *a, struct table *t, const struct table *base, const void *key, void *value)
 {
     t->own.key = key;
     t->own.value = value;
@@ -116,20 +115,20 @@ bool table_make(struct table *t, const struct table *base, const void *key, void
         array_index(t, base && base->shift != INDEX_NONE ? base->shift : 0);
         return true;
     }
-    struct trie *root = trie_copy(t, base->root);
+    struct trie *root = trie_copy(a, t, base->root);
     bool made = root != NULL;
-    for (unsigned i = 0; made && !base->root && i < base->count; i++) made = trie_add(t, root, &base->pair[i]);
-    made = made && trie_add(t, root, &t->own);
+    for (unsigned i = 0; made && !base->root && i < base->count; i++) made = trie_add(a, t, root, &base->pair[i]);
+    made = made && trie_add(a, t, root, &t->own);
     t->root = root;
-    if (!made) table_drop(t);
+    if (!made) table_drop(a, t);
     return made;
 }
 
-void table_drop(struct table *t)
+void table_drop(const struct allocator *a, struct table *t)
 {
     for (struct trie *n = t->path, *next; n; n = next) {
         next = n->next;
-        alloc_put(n);
+        block_put(a, n);
     }
     t->path = NULL;
 }

@@ -11,7 +11,7 @@
 #ifndef CCTXI_TABLE_H
 #define CCTXI_TABLE_H
 
-#include "base.h"
+#include "block.h"
 
 struct pair {
     const void *key;
@@ -32,10 +32,10 @@ struct table {
 
 /* The bytes of a table that adds key to base (NULL: the empty table). */
 size_t table_size(const struct table *base, const void *key);
-/* Makes t, of table_size bytes; false without memory: t is not to be used. */
-bool table_make(struct table *t, const struct table *base, const void *key, void *value);
+/* Makes t, of table_size bytes; false without memory: t is not to be used. What it owns comes from a. */
+bool table_make(const struct allocator *a, struct table *t, const struct table *base, const void *key, void *value);
 /* Frees what t owns, but for t itself. */
-void table_drop(struct table *t);
+void table_drop(const struct allocator *a, struct table *t);
 /* NULL where the key is not there. */
 void *table_get(const struct table *t, const void *key);
 

@@ -1,7 +1,6 @@
 /* Layer 5, mechanism. timer: deadlines to function calls; knows nothing of contexts.
  * SPDX-License-Identifier: BSD-2-Clause */
 #include "timer.h"
-#include "alloc.h"
 #include "futex.h"
 
 #ifdef SYNC_SMALL
@@ -28,16 +27,17 @@ struct directory {
 #ifdef SYNC_RELACY
 #include "timer_model.h"
 #else
-static struct directory *directory_new(void)
+static struct directory *directory_new(const struct allocator *a)
 {
-    return (struct directory *)alloc_get_aligned(CACHE_LINE, sizeof(struct directory));
+    return (struct directory *)block_get_aligned(a, CACHE_LINE, sizeof(struct directory));
 }
-static void directory_free(struct directory *g) { alloc_put(g); }
+static void directory_free(const struct allocator *a, struct directory *g) { block_put(a, g); }
 #endif
 
 void timer_init(struct timer *t, const struct timer_ops *ops)
 {
     t->ops = ops;
+    t->memory = NULL;
     for (int i = 0; i < TIMER_TIERS; i++) {
         sync_init(&t->tier[i].set, (uintptr_t)0);
         sync_init(&t->tier[i].directories, (uintptr_t)0);
@@ -59,6 +59,7 @@ void timer_init(struct timer *t, const struct timer_ops *ops)
 static bool directory_enter(void *arg, struct chunk *k)
 {
     struct timer_tier *tier = (struct timer_tier *)arg;
+    const struct allocator *a = sync_get(sync_get(k->stripe)->roster)->memory;
     for (;;) {
         uintptr_t head = sync_load_acq(&tier->directories, directory);
         struct directory *g = (struct directory *)head;
@@ -71,18 +72,18 @@ static bool directory_enter(void *arg, struct chunk *k)
                 return true;
             }
         }
-        struct directory *more = directory_new();
+        struct directory *more = directory_new(a);
         if (!more) return false;
         sync_init(&more->next, head);
-        if (!sync_cas_hs(&tier->directories, &head, (uintptr_t)more, doze, a, directory, none)) directory_free(more);
+        if (!sync_cas_hs(&tier->directories, &head, (uintptr_t)more, doze, a, directory, none)) directory_free(a, more);
     }
 }
 
-static struct roster *tier_set(struct timer_tier *tier)
+static struct roster *tier_set(struct timer *t, struct timer_tier *tier)
 {
     uintptr_t r = sync_load_acq(&tier->set, chunk);
     if (likely(r != 0)) return (struct roster *)r;
-    struct roster *made = roster_new(roster_width(), directory_enter, tier, NULL);
+    struct roster *made = roster_new(t->memory, roster_width(), directory_enter, tier, NULL);
     if (!made) return NULL;
     if (sync_cas_acqrel(&tier->set, &r, (uintptr_t)made, chunk, chunk)) return made;
     roster_free(made);
@@ -101,7 +102,8 @@ static bool lower_wake(struct timer *t, int64_t when)
 void timer_ring(struct timer *t)
 {
     sync_add_acqrel(&t->bell, 1u, bell, none);
-    futex_wake(&t->bell);
+    if (t->ops->ring) t->ops->ring(t);
+    else futex_wake(&t->bell);
 }
 
 static void wake_by(struct timer *t, int64_t when)
@@ -123,7 +125,7 @@ bool timer_arm(struct timer *t, struct thread *self, uintptr_t occupant, int64_t
     int i = TIMER_TIERS - 1;
     while (left < sync_get(t->tier[i].horizon)) i--;
     struct timer_tier *tier = &t->tier[i];
-    struct roster *set = tier_set(tier);
+    struct roster *set = tier_set(t, tier);
     unsigned misses = 0;
     sync_ptr *x = set ? roster_add(set, self->ordinal, occupant | SLOT_FRESH, place, &misses) : NULL;
     if (!x) return false;
@@ -135,7 +137,7 @@ bool timer_arm(struct timer *t, struct thread *self, uintptr_t occupant, int64_t
     bool backlog = false;
     if (!(dirty & bit)) {
         dirty = sync_or_hs2(&g->dirty, bit, arm, doze, a, directory, none) | bit;
-        backlog = i == 0 && __builtin_popcountll(dirty) == RING_AT;
+        backlog = i == 0 && __builtin_popcountll(dirty) == RING_AT && !t->ops->ring;
     }
     if (i > 0) drain_by(tier, deadline);
     wake_by(t, backlog ? INT64_MIN : deadline);
@@ -158,10 +160,10 @@ static struct timer_entry *heap_at(struct timer *t, size_t i) { return &t->heap[
 static bool heap_resize(struct timer *t, size_t room)
 {
     struct timer_entry *memory =
-        (struct timer_entry *)alloc_get_aligned(CACHE_LINE, (room + HEAP_PAD) * sizeof *memory);
+        (struct timer_entry *)block_get_aligned(t->memory, CACHE_LINE, (room + HEAP_PAD) * sizeof *memory);
     if (!memory) return false;
     for (size_t i = 0; i < t->count; i++) memory[i + HEAP_PAD] = *heap_at(t, i);
-    alloc_put(t->heap);
+    block_put(t->memory, t->heap);
     t->heap = memory;
     t->capacity = room;
     return true;
@@ -418,6 +420,19 @@ size_t timer_armed(struct timer *t)
             armed += sync_load_relaxed(x, stat) != 0;
     }
     return armed;
+}
+
+void timer_free(struct timer *t)
+{
+    for (int i = 0; i < TIMER_TIERS; i++) {
+        struct directory *g = (struct directory *)sync_load_relaxed(&t->tier[i].directories, unpublished), *next;
+        for (; g; g = next) {
+            next = (struct directory *)sync_load_relaxed(&g->next, unpublished);
+            directory_free(t->memory, g);
+        }
+        roster_free((struct roster *)sync_load_relaxed(&t->tier[i].set, unpublished));
+    }
+    block_put(t->memory, t->heap);
 }
 
 int64_t timer_next(struct timer *t) { return sync_load_relaxed(&t->next_wake, hint); }

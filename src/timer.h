@@ -19,10 +19,12 @@
 #include "epoch.h"
 #include "roster.h"
 
+struct timer;
 struct timer_ops {
     int64_t (*key)(uintptr_t occupant);         /* its deadline; called in a section */
     bool (*pin)(uintptr_t occupant);            /* keeps it, or false: it is going; called in a section */
     void (*fire)(uintptr_t occupant);           /* its time has come; drops the pin. In no section */
+    void (*ring)(struct timer *t);              /* tells the role in place of the bell; or NULL. In no section */
 };
 
 enum { TIMER_TIERS = 3 };
@@ -41,6 +43,7 @@ struct timer_entry {
 
 struct timer {
     const struct timer_ops *ops;
+    const struct allocator *memory;     /* NULL: the library's own; set before the first arm */
     struct timer_tier tier[TIMER_TIERS];
     sync_i64 next_wake;         /* the role sleeps no longer than this */
     sync_u32 bell;              /* the futex word of the role */
@@ -52,8 +55,11 @@ struct timer {
 };
 
 void timer_init(struct timer *t, const struct timer_ops *ops);
+/* Gives all memory back. Nothing is armed, and nobody uses t any more. */
+void timer_free(struct timer *t);
 
-/* Arms occupant (its low three bits clear) for deadline, which is later than now. *place is set to its slot before it is published.
+/* Arms occupant (its low three bits clear) for deadline, which is later than now; or, for a role that is to know each
+ * deadline exactly, with the deadline for now: then it is in the near tier. *place is set to its slot before it is published.
  * false without memory. Any thread. */
 bool timer_arm(struct timer *t, struct thread *self, uintptr_t occupant, int64_t now, int64_t deadline,
                sync_plain(sync_ptr *) *place);

@@ -90,7 +90,7 @@ static unsigned bound(void)
 static void run(unsigned width)
 {
     stripes = width;
-    roster = roster_new(width, NULL, NULL, NULL);
+    roster = roster_new(NULL, width, NULL, NULL, NULL);
     assert_non_null(roster);
     for (unsigned i = 0; i < STEADY; i++) steady[i] = add(i, word_of(THREADS, i));
     for (wave = 0; wave < WAVES; wave++) {

@@ -46,7 +46,7 @@ static void a_walk_meets_each_occupant_once(void **state)
     static unsigned met[MOST];
     rng_t rng = rng_make(test_seed(), 0);
     for (unsigned stripes = 1; stripes <= 16; stripes *= 4) {
-        struct roster *r = roster_new(stripes, NULL, NULL, NULL);
+        struct roster *r = roster_new(NULL, stripes, NULL, NULL, NULL);
         assert_non_null(r);
         assert_null(roster_first(r));
         unsigned count = stripes * 300;
@@ -67,7 +67,7 @@ static void a_walk_meets_each_occupant_once(void **state)
 static void a_slot_is_used_again(void **state)
 {
     (void)state;
-    struct roster *r = roster_new(1, NULL, NULL, NULL);
+    struct roster *r = roster_new(NULL, 1, NULL, NULL, NULL);
     for (unsigned i = 0; i < CHUNK_SLOTS; i++) add(r, 0, i);
     for (unsigned turn = 0; turn < 10000; turn++) {
         unsigned i = turn * 7 % CHUNK_SLOTS;
@@ -84,7 +84,7 @@ static void the_slots_are_bounded_by_the_widest_moment(void **state)
     (void)state;
     rng_t rng = rng_make(test_seed(), 1);
     for (unsigned stripes = 1; stripes <= 4; stripes *= 4) {
-        struct roster *r = roster_new(stripes, NULL, NULL, NULL);
+        struct roster *r = roster_new(NULL, stripes, NULL, NULL, NULL);
         unsigned count = 0, widest = 0;
         for (int wave = 0; wave < SCALED(60); wave++) {
             unsigned aim = (unsigned)rng_below(&rng, MOST >> rng_below(&rng, 8));
@@ -108,9 +108,9 @@ static void the_slots_are_bounded_by_the_widest_moment(void **state)
 static void a_wide_roster_stands_before_the_first(void **state)
 {
     (void)state;
-    struct roster *r = roster_new(1, NULL, NULL, NULL);
+    struct roster *r = roster_new(NULL, 1, NULL, NULL, NULL);
     for (unsigned i = 0; i < 100; i++) add(r, i, i);
-    struct roster *wide = roster_new(4, NULL, NULL, r);
+    struct roster *wide = roster_new(NULL, 4, NULL, NULL, r);
     for (unsigned i = 100; i < 500; i++) add(wide, i, i);
     unsigned met = 0;
     for (sync_ptr *x = roster_first(wide); x; x = roster_next(x)) met += sync_load_acq(x, slot) != 0;
@@ -129,7 +129,7 @@ static void a_wide_roster_stands_before_the_first(void **state)
 static void a_slot_knows_its_chunk(void **state)
 {
     (void)state;
-    struct roster *r = roster_new(2, NULL, NULL, NULL);
+    struct roster *r = roster_new(NULL, 2, NULL, NULL, NULL);
     for (unsigned i = 0; i < 1000; i++) add(r, i, i);
     for (unsigned i = 0; i < 1000; i++) {
         struct chunk *k = chunk_of(place[i]);
@@ -156,7 +156,7 @@ static void a_chunk_that_is_refused_is_not_there(void **state)
     (void)state;
     unsigned misses = 0, i = 0;
     sync_ptr *mine;
-    struct roster *r = roster_new(1, enter_three, &entered, NULL);
+    struct roster *r = roster_new(NULL, 1, enter_three, &entered, NULL);
     for (; i < 3 * CHUNK_SLOTS; i++) add(r, 0, i);
     assert_int_equal(entered, 3);
     assert_null(roster_add(r, 0, word_of(i), &mine, &misses));

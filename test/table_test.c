@@ -11,7 +11,7 @@ static struct table *table_new(const struct table *base, const void *key, void *
 {
     struct table *t = malloc(table_size(base, key));
     assert_non_null(t);
-    assert_true(table_make(t, base, key, value));
+    assert_true(table_make(NULL, t, base, key, value));
     assert_ptr_equal(t->own.key, key);
     assert_ptr_equal(t->own.value, value);
     return t;
@@ -19,7 +19,7 @@ static struct table *table_new(const struct table *base, const void *key, void *
 
 static void table_free(struct table *t)
 {
-    table_drop(t);
+    table_drop(NULL, t);
     free(t);
 }
 
@@ -176,7 +176,7 @@ static void a_search_ends_with_the_array(void **state)
     static char key[2];
     struct table *t = malloc(table_size(NULL, &key[0]) + sizeof(struct pair));
     assert_non_null(t);
-    assert_true(table_make(t, NULL, &key[0], &key[0]));
+    assert_true(table_make(NULL, t, NULL, &key[0], &key[0]));
     t->pair[1] = (struct pair){&key[1], &key[1]};
     t->shift = 59;              /* no index */
     assert_ptr_equal(table_get(t, &key[0]), &key[0]);

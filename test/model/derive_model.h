@@ -11,5 +11,9 @@ static void derive_boot()
         sync_set(root[i]->deadline, CCTX_NEVER);
     }
 }
-#define alloc_get(size) model_make<struct value>((size) - sizeof(struct value))
-#define alloc_get_aligned(align, size) model_make<struct any>()
+static struct value *value_get(struct cctx_domain *, size_t size)
+{
+    return model_make<struct value>(size - sizeof(struct value));
+}
+static void value_put(struct cctx_domain *, struct value *v) { model_free(v); }
+static struct any *any_get(struct cctx_domain *, size_t) { return model_make<struct any>(); }

@@ -52,6 +52,7 @@ static const char *const model_half[] = {
 };
 
 #include "alloc.h"
+#include "block.h"
 #include "clock.h"
 #include "epoch.h"
 #include "futex.h"
@@ -72,6 +73,11 @@ void *alloc_resize(void *old, size_t size)
     model_free(old);
     return p;
 }
+
+/* The models have the default domain alone. */
+void *block_take(const struct allocator *, size_t, size_t) { abort(); }
+void block_give(const struct allocator *, void *) { abort(); }
+void *block_move(const struct allocator *, void *, size_t, size_t) { abort(); }
 
 static int64_t model_now;
 int64_t clock_now(void) { return model_now; }

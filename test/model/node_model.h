@@ -7,8 +7,18 @@ void handler_remove(void *) { abort(); }
 void handler_settle(void (*)(void *, uint32_t)) { abort(); }
 struct cctx *core_new(struct thread *) { return model_make<struct cctx>(0, false); }
 static void core_free(struct thread *, struct cctx *n) { model_free(n); }
-static struct family *family_new(struct thread *) { return model_make<struct family>(); }
-static void family_free(struct thread *, struct family *f) { model_free(f); }
+static struct family *family_new(struct thread *, struct cctx_domain *) { return model_make<struct family>(); }
+static void family_free(struct thread *, struct cctx_domain *, struct family *f) { model_free(f); }
 static bool slot_is_inline(struct family *f, sync_ptr *slot) { return (uintptr_t)slot - (uintptr_t)f < sizeof *f; }
 static struct cctx *node_of(struct epoch_link *link) { return (struct cctx *)(void *)link; }
 static struct epoch_link *link_of(struct cctx *n) { return (struct epoch_link *)(void *)n; }
+
+/* The models have the default domain alone. */
+void *domain_get(struct cctx_domain *, size_t) { abort(); }
+void domain_drop(struct cctx_domain *) { abort(); }
+void domain_retire(struct cctx_domain *, struct thread *, struct epoch_link *, void (*)(struct epoch_link *), unsigned)
+{
+    abort();
+}
+int64_t domain_now(struct cctx_domain *) { abort(); }
+void domain_wake(struct cctx_domain *) { abort(); }

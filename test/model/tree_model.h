@@ -21,13 +21,13 @@ static void hear(cctx_t *n, told *a, told *b)
 
 /* A table of one pair: tables are immutable, and have a test of their own. */
 size_t table_size(const struct table *, const void *) { return sizeof(struct table); }
-bool table_make(struct table *t, const struct table *, const void *key, void *value)
+bool table_make(const struct allocator *, struct table *t, const struct table *, const void *key, void *value)
 {
     t->own.key = key;
     t->own.value = value;
     return true;
 }
-void table_drop(struct table *) {}
+void table_drop(const struct allocator *, struct table *) {}
 
 /* The public header's inline functions, for the sources that call them. */
 static int err_of(const cctx_t *n)

@@ -1755,7 +1755,7 @@ static void a_table_without_memory_is_not_made_and_leaves_nothing(void **state)
         do {
             failures = 0;
             fail_in = ++fails;
-            assert_true(table_make(tables[i], base, number, &values[i]) == (failures == 0));
+            assert_true(table_make(NULL, tables[i], base, number, &values[i]) == (failures == 0));
             fail_in = 0;
             if (failures) assert_int_equal(live_blocks, before);
         } while (failures);
@@ -1766,7 +1766,7 @@ static void a_table_without_memory_is_not_made_and_leaves_nothing(void **state)
     }
     assert_true(deepest > 3);           /* some path was of several pieces */
     for (int i = TABLES - 1; i >= 0; i--) {
-        table_drop(tables[i]);
+        table_drop(NULL, tables[i]);
         alloc_put(tables[i]);
     }
 }
