@@ -13,12 +13,14 @@ static struct cctx background = {
     .done = &node_never, .state = {(uint32_t)KIND_BACKGROUND << KIND_SHIFT}, .refs = {1}, .deadline = CCTX_NEVER};
 static struct cctx todo = {
     .done = &node_never, .state = {(uint32_t)KIND_TODO << KIND_SHIFT}, .refs = {1}, .deadline = CCTX_NEVER};
-static struct value *value_get(struct cctx_domain *d, size_t size)
+static struct value *value_get(struct cctx *parent, size_t size)
 {
+    struct cctx_domain *d = node_domain(parent);
     return (struct value *)(d ? domain_get(d, size) : alloc_get(size));
 }
-static void value_put(struct cctx_domain *d, struct value *v)
+static void value_put(struct cctx *parent, struct value *v)
 {
+    struct cctx_domain *d = node_domain(parent);
     if (d) domain_put(d, v);
     else alloc_put(v);
     if (d) domain_drop(d);
@@ -170,13 +172,12 @@ const cctx_t *cctx_with_value(const cctx_t *ctx, const cctx_key_t *key, void *va
     cancel_catch_up();
     node_check(ctx, "cctx_with_value");
     struct table *base = sync_get(parent->values);
-    struct cctx_domain *d = node_domain(parent);
-    struct value *v = value_get(d, sizeof *v + table_size(base, key));
+    struct value *v = value_get(parent, sizeof *v + table_size(base, key));
     if (!v) return fail(ENOMEM);
     v->key = key;
     v->table = (struct table *)(void *)(v + 1);
-    if (!table_make(d ? &d->memory : NULL, v->table, base, key, value)) {
-        value_put(d, v);
+    if (!table_make(node_memory(parent), v->table, base, key, value)) {
+        value_put(parent, v);
         return fail(ENOMEM);
     }
     node_init(&v->node, KIND_VALUE, parent, sync_get(parent->done), node_domain_bits(parent));

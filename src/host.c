@@ -8,7 +8,7 @@
 #include <pthread.h>
 #include <string.h>
 
-enum { GRACE_LOOKS = 16, GRACE_NAP = 50000, GRACE_NAPS = 200000 };     /* of 50 us: ten seconds in all */
+enum { GRACE_LOOKS = 16, GRACE_NAP = 50000, GRACE_MOST = 1000000000 }; /* ns: between two looks; in all */
 
 static void forked(void)
 {
@@ -144,12 +144,13 @@ size_t cctx_domain_run(cctx_domain_t *d, cctx_time_t now)
 static bool domain_empty(struct cctx_domain *d)
 {
     sync_u32 nothing = {0};
-    for (unsigned looks = 0; !home_poll(d->home); looks++) {
-        if (looks < GRACE_LOOKS) continue;      /* three polls, where nobody is in a section */
-        if (looks == GRACE_LOOKS + GRACE_NAPS) return false;
-        futex_wait(&nothing, 0, time_add(clock_now(), GRACE_NAP));
+    for (int looks = 0; looks < GRACE_LOOKS; looks++)   /* three, where nobody is in a section */
+        if (home_poll(d->home)) return true;
+    for (int64_t now = clock_now(), end = now + GRACE_MOST; now < end; now = clock_now()) {
+        futex_wait(&nothing, 0, now + GRACE_NAP);
+        if (home_poll(d->home)) return true;
     }
-    return true;
+    return false;
 }
 
 int cctx_domain_free(cctx_domain_t *d)

@@ -346,6 +346,18 @@ static void node_memory_free(struct thread *t, struct cctx *n)
         return;
     }
     if (!CCTX_CHECK && (node_kind(n) == KIND_ANY || node_kind(n) == KIND_VALUE)) alloc_put(n);
+    uint32_t what = sync_load_relaxed(&n->state, owned) & (KIND_MASK | DOMAIN_BITS);
+    if (unlikely(what > KIND_MASK)) {
+        domain_put(node_domain(n), n);
+        return;
+    }
+#if CCTX_CHECK
+    if (CELL_DIRECT) {
+        quarantine(n);
+        return;
+    }
+#endif
+    if (what == (uint32_t)KIND_ANY << KIND_SHIFT || what == (uint32_t)KIND_VALUE << KIND_SHIFT) alloc_put(n);
     else core_free(t, n);
 }
 
@@ -381,12 +393,37 @@ static void node_free(struct thread *t, struct cctx *n, enum node_kind kind)
     if (!published) {
         node_reclaim(link_of(n));
         if (d) domain_drop(d);
-        return;
-    }
+/* For how many small objects it counts. */
+static unsigned node_weight(struct cctx *n)
+{
     struct family *f = node_family(n);
     bool heavy = f && (sync_load_relaxed(&f->roster, owned) || sync_load_relaxed(&f->hooks, owned));
-    if (d) domain_retire(d, t, link_of(n), node_reclaim, heavy ? EPOCH_HEAVY : 1);
-    else epoch_retire(t, link_of(n), node_reclaim, heavy ? EPOCH_HEAVY : 1);
+    return heavy ? EPOCH_HEAVY : 1;
+}
+
+static __attribute__((noinline)) void node_free_in(struct cctx_domain *d, struct thread *t, struct cctx *n)
+{
+    bool published = node_published(n, sync_load_relaxed(&n->state, owned));
+    node_mark_freed(n);
+    if (published) {
+        domain_retire(d, t, link_of(n), node_reclaim, node_weight(n));
+        return;
+    }
+    node_reclaim(link_of(n));
+    domain_drop(d);
+}
+
+static void node_free(struct thread *t, struct cctx *n)
+{
+    uint32_t state = sync_load_relaxed(&n->state, owned);
+    if (unlikely(state & DOMAIN_BITS)) {
+        node_free_in(node_domain(n), t, n);
+        return;
+    }
+    bool published = node_published(n, state);
+    node_mark_freed(n);
+    if (published) epoch_retire(t, link_of(n), node_reclaim, node_weight(n));
+    else node_reclaim(link_of(n));
 }
 
 static void node_bury(struct thread *t, struct graves *g)

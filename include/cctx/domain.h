@@ -131,9 +131,9 @@ CCTX_API size_t cctx_domain_run(cctx_domain_t *domain, cctx_time_t now);
  *
  * Returns    0; EINVAL for NULL; EBUSY, and nothing has changed: a context lives or is held by a callback, a
  *            cctx_domain_run is in progress, or a thread of the program was stopped in the middle of a call
- *            for so long (ten seconds) that what it may look at could not be released.
+ *            for so long (a second) that what it may look at could not be released.
  * Blocking   until other threads have left the calls in which they may look at what was freed (a grace
- *            period), ten seconds at most.
+ *            period), a second at most.
  */
 CCTX_API int cctx_domain_free(cctx_domain_t *domain);
 

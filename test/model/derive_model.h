@@ -11,9 +11,9 @@ static void derive_boot()
         sync_set(root[i]->deadline, CCTX_NEVER);
     }
 }
-static struct value *value_get(struct cctx_domain *, size_t size)
+static struct value *value_get(struct cctx *, size_t size)
 {
     return model_make<struct value>(size - sizeof(struct value));
 }
-static void value_put(struct cctx_domain *, struct value *v) { model_free(v); }
+static void value_put(struct cctx *, struct value *v) { model_free(v); }
 static struct any *any_get(struct cctx_domain *, size_t) { return model_make<struct any>(); }
