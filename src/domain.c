@@ -1,4 +1,4 @@
-/* Layer 6, service. domain: a runtime of its own: allocator, clock, timer, and what waits for its host.
+/* Layer 6, mechanism. domain: a runtime of its own: allocator, clock, timer, and what waits for its host.
  * SPDX-License-Identifier: BSD-2-Clause */
 #include "domain.h"
 #include <errno.h>
