@@ -165,7 +165,7 @@ struct cctx *callback_host_take(struct cctx_domain *d) { return queue_take(&d->q
 
 void callback_host_forked(struct cctx_domain *d)
 {
-    struct cctx *n = (struct cctx *)sync_load_acq(&d->queue, queue);
+    struct cctx *n = (struct cctx *)sync_load_relaxed(&d->queue, owned);
     for (; n; n = sync_get(node_family(n)->link)) sync_store_relaxed(&node_family(n)->queued, node_mark(), owned);
 }
 

@@ -9,7 +9,6 @@ bool domain_enter(struct cctx_domain *d)
 {
     for (unsigned i = 1; i <= DOMAIN_MAX; i++) {
         uintptr_t none = 0;
-        if (sync_load_relaxed(&domain_table[i], hint) != 0) continue;
         d->index = i;
         if (sync_cas_relaxed(&domain_table[i], &none, (uintptr_t)d, unpublished)) return true;
     }
@@ -59,7 +58,7 @@ void domain_wake(struct cctx_domain *d)
 bool domain_claim(struct cctx_domain *d, struct thread *t)
 {
     uintptr_t none = 0;
-    return sync_load_relaxed(&d->role, hint) == 0 && sync_cas_acqrel(&d->role, &none, (uintptr_t)t, none, record);
+    return sync_cas_acqrel(&d->role, &none, (uintptr_t)t, none, record);
 }
 
 void domain_unclaim(struct cctx_domain *d) { sync_store_rel(&d->role, (uintptr_t)0, record); }

@@ -352,7 +352,7 @@ bool home_poll(struct home *h)
 {
     struct record *r = record_in(h);
     uint32_t idle = 0;
-    if (sync_load_relaxed(&r->polled, hint) != 0 || !sync_cas_acqrel(&r->polled, &idle, 1u, none, record)) return false;
+    if (!sync_cas_acqrel(&r->polled, &idle, 1u, none, record)) return false;
     struct epoch_link *link = (struct epoch_link *)sync_swap_acqrel(&r->inbox, (uintptr_t)0, none, inbox);
     uint32_t limbo = sync_load_relaxed(&r->limbo, stat);
     for (struct epoch_link *next; link; link = next, limbo++) {

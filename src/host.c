@@ -50,10 +50,10 @@ static struct cctx *background_new(const struct allocator *a, unsigned domain)
 {
     struct cctx *n = (struct cctx *)block_take(a, CELL_SIZE, CELL_SIZE);
     if (!n) return NULL;
-    n->done = &node_never;
+    sync_set(n->done, &node_never);
     sync_init(&n->state, (uint32_t)KIND_BACKGROUND << KIND_SHIFT | domain << DOMAIN_SHIFT);
     sync_init(&n->refs, 1u);
-    n->deadline = CCTX_NEVER;
+    sync_set(n->deadline, CCTX_NEVER);
     return n;
 }
 

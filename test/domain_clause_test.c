@@ -587,7 +587,7 @@ static void a_host_on_ppoll_and_an_eventfd_oversleeps_nothing(void **state)
     host_make(&l.h, 0);
     l.h.wake_fd = eventfd(0, EFD_CLOEXEC);
     assert_true(l.h.wake_fd > 0);
-    watchdog(60);
+    watchdog(20);
     pthread_t thread = thread_start(loop_main, &l);
     cctx_t *hour = cctx_with_timeout(l.h.root, CCTX_S(3600));
     int ran = 0;
@@ -684,7 +684,7 @@ static void with_a_clock_of_its_own_a_timed_wait_ends_in_a_run(void **state)
     (void)state;
     struct host h;
     host_make(&h, OWN_CLOCK);
-    watchdog(60);
+    watchdog(20);
     cctx_t *c = cctx_with_deadline(h.root, CCTX_S(50));
     struct waiter w[] = {{&h, c, CCTX_S(10), true, 0}, {&h, h.root, CCTX_S(20), true, 0}, {&h, c, 0, false, 0},
                          {&h, c, CCTX_S(60), false, 0}, {&h, c, CCTX_NEVER, false, 0}};

@@ -74,8 +74,9 @@ static void reclaim_and_poll(struct epoch_link *link)
 {
     struct object *o = container_of(link, struct object, link);
     ++*o->reclaimed;
-    assert_false(home_poll(polled_in_reclaim));         /* one poll at a time */
-    retire(polled_in_reclaim, o->reclaimed);            /* and it is no part of this one */
+    retire(polled_in_reclaim, o->reclaimed);
+    for (int i = 0; i < 16; i++) assert_false(home_poll(polled_in_reclaim));    /* one poll at a time */
+    assert_int_equal(*o->reclaimed, 1);
     free(o);
 }
 
@@ -207,6 +208,45 @@ static void a_context_knows_its_domain_by_a_number(void **state)
     assert_null(domain_at(index));
 }
 
+static cctx_domain_t *forked_in;
+static pid_t forked_pid;
+static void *allocate_and_fork(void *user, size_t size, size_t align)
+{
+    void *p = NULL;
+    (void)user;
+    if (posix_memalign(&p, align, size) != 0) return NULL;
+    if (forked_in && sync_load_relaxed(&forked_in->role, owned) != 0) {
+        forked_pid = fork();
+        CHECK(forked_pid >= 0);
+        forked_in = forked_pid == 0 ? forked_in : NULL;
+        if (forked_pid == 0) _exit(sync_load_relaxed(&forked_in->role, owned) == (uintptr_t)thread_current ? 0 : 1);
+    }
+    return p;
+}
+static void release(void *user, void *p)
+{
+    (void)user;
+    free(p);
+}
+
+/* Its run goes on in the child. */
+static void a_role_of_the_thread_that_forks_is_still_its_own(void **state)
+{
+    (void)state;
+    cctx_domain_options_t o = {sizeof o, NULL, allocate_and_fork, release, NULL, NULL, 0};
+    cctx_domain_t *d = cctx_domain_new(&o);
+    assert_non_null(d);
+    cctx_t *c = cctx_with_timeout(cctx_domain_background(d), CCTX_S(1000));
+    forked_in = d;
+    assert_true(cctx_domain_next(d) != CCTX_NEVER);     /* takes memory for the order */
+    assert_null(forked_in);
+    int status = -1;
+    assert_true(waitpid(forked_pid, &status, 0) == forked_pid);
+    assert_int_equal(status, 0);
+    cctx_unref(c);
+    assert_int_equal(cctx_domain_free(d), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -216,6 +256,7 @@ int main(void)
         cmocka_unit_test(a_home_that_was_polled_by_a_thread_that_is_gone_is_the_childs_without_what_that_had),
         cmocka_unit_test(freeing_a_domain_waits_for_a_grace_period),
         cmocka_unit_test(a_context_knows_its_domain_by_a_number),
+        cmocka_unit_test(a_role_of_the_thread_that_forks_is_still_its_own),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -358,4 +358,70 @@ EPOCHS(after_exit, 2, 2)
     }
 } after_exit;
 
+// ---- a home: many retire to it, whoever claims it polls for it. All is reclaimed when the poll says so.
+struct homes : epochs {
+    static struct home *h;
+    homes(const char *name, unsigned threads, unsigned bound) : epochs(name, threads, bound) {}
+    void before()
+    {
+        begin(threads);
+        as(0);
+        h = home_take();
+        as(-1);
+    }
+    void retire_home()
+    {
+        struct object *x = (struct object *)sync_swap_acqrel(&slot, (uintptr_t)0, none, slot);
+        if (x) home_retire(h, &x->link, reclaim);
+    }
+    void retire_own_home() { home_retire(h, &object_new()->link, reclaim); }
+    void use_home() { use(&record_in(h)->thread); }
+    void poll_home(int times)
+    {
+        while (times-- > 0) home_poll(h);
+    }
+    void after()
+    {
+        as(0);
+        for (int k = 0; k < 12 && !home_poll(h); k++) {}
+        RL_ASSERT(home_poll(h));
+        struct object *x = (struct object *)sync_load_acq(&slot, slot);
+        RL_ASSERT(reclaimed + (x != NULL) == objects);
+        home_give(h);
+        as(-1);
+        epochs::after();
+    }
+};
+struct home *homes::h;
+#define HOMES(name, threads, bound) struct name : homes { name() : homes(#name, threads, bound) {}
+
+// A reader, one that unlinks and retires, one that polls: E1 as ever.
+HOMES(home_read, 3, 1)
+    void thread(unsigned i)
+    {
+        if (i == 0) read();
+        else if (i == 1) retire_home();
+        else poll_home(4);
+    }
+} home_read;
+HOMES(home_retire_retire, 3, 1)
+    void before() { homes::before(); objects = 3; }
+    void thread(unsigned i)
+    {
+        if (i == 0) retire_home();
+        else retire_own_home();
+        if (i == 1) poll_home(2);
+        if (i == 2) retire_own_home();
+    }
+    void after() { objects = 4; homes::after(); }
+} home_retire_retire;
+HOMES(home_poll_poll, 2, 3)
+    void before() { homes::before(); objects = 2; as(0); retire_own_home(); as(-1); }
+    void thread(unsigned i)
+    {
+        if (i == 0) retire_home();
+        poll_home(3);
+    }
+} home_poll_poll;
+
 int main(int argc, char **argv) { return model_main(argc, argv); }

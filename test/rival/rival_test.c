@@ -15,6 +15,7 @@
 #include <cctx/wait.h>
 
 #include "../two_tasks.h"
+#include <cctx/domain.h>
 
 #include <cctx/executor.h>
 #include <cctx/guard.h>
@@ -2034,6 +2035,37 @@ static void a_descriptor_and_a_wait_see_whoever_comes_between(void **state)
         {"ask, ask", 0, plant_parent, ask_a, ask_b, check_one_descriptor, NULL},
         {"ask, cancel", 0, plant_parent, ask_a, cancel_p, check_told, NULL},
         {"wait for either, cancel", 2, plant_word, wait_for_either, cancel_second, drop_all, NULL},
+/* ---- domains */
+
+static cctx_domain_t *own_domain, *other_domain;
+static void plant_domain(void)
+{
+    own_domain = cctx_domain_new(NULL);
+    CHECK(own_domain);
+    p = cctx_with_cancel(cctx_domain_background(own_domain));
+    for (unsigned i = 0; i < scene->children; i++) c[i] = cctx_with_cancel(p);
+}
+static void make_domain(void) { own_domain = cctx_domain_new(NULL); }
+static void make_other_domain(void) { other_domain = cctx_domain_new(NULL); }
+static void drop_first(void) { drop(&c[0]); }
+static void drop_second(void) { drop(&c[1]); }
+static void check_domain(void)
+{
+    drop_all();
+    CHECK(cctx_domain_free(own_domain) == 0);
+}
+static void check_domains(void)
+{
+    CHECK(own_domain && other_domain && own_domain->index != other_domain->index);
+    CHECK(cctx_domain_free(own_domain) == 0 && cctx_domain_free(other_domain) == 0);
+}
+
+static void domains_are_made_and_emptied_whoever_comes_between(void **state)
+{
+    (void)state;
+    static const struct scene scenes[] = {
+        {"two domains are made", 0, nothing, make_domain, make_other_domain, check_domains, NULL},
+        {"two retire to one home", 3, plant_domain, drop_first, drop_second, check_domain, NULL},
     };
     SWEEP(scenes);
 }
@@ -2072,6 +2104,25 @@ static void a_futex_wait_is_ended_by_a_wake_a_change_a_cancel_and_a_deadline(voi
     polls();
     cell_drain(&thread_begin()->cells);
     scene = NULL;
+static void a_domain_without_memory_is_not_made(void **state)
+{
+    (void)state;
+    enum { TAKEN = 20 };                /* more than there are records that nobody has */
+    cctx_domain_t *domains[TAKEN], *made;
+    for (int i = 0; i < TAKEN; i++) domains[i] = cctx_domain_new(NULL);
+    long before = live_blocks;
+    for (long failing = 1;; failing++) {
+        fail_in = failing;
+        errno = 0;
+        made = cctx_domain_new(NULL);
+        fail_in = 0;
+        if (made) break;
+        assert_int_equal(errno, ENOMEM);
+        assert_in_range(live_blocks - before, 0, 1);        /* a record is for ever */
+        assert_in_range(failing, 1, 3);
+    }
+    assert_int_equal(cctx_domain_free(made), 0);
+    for (int i = 0; i < TAKEN; i++) assert_int_equal(cctx_domain_free(domains[i]), 0);
 }
 
 #ifdef SYNC_SMALL
@@ -2347,6 +2398,8 @@ int main(void)
         cmocka_unit_test(a_token_is_one_processs_whoever_comes_between),
         cmocka_unit_test(a_binding_misses_no_end_whoever_comes_between),
         cmocka_unit_test(an_arena_is_watched_once_whoever_comes_between),
+        cmocka_unit_test(domains_are_made_and_emptied_whoever_comes_between),
+        cmocka_unit_test(a_domain_without_memory_is_not_made),
     };
     int failed = SMALL ? cmocka_run_group_tests_name("rival, in small, anew", small_anew, NULL, NULL) : 0;
     failed += cmocka_run_group_tests_name("rival", tests, NULL, NULL);
