@@ -28,7 +28,8 @@
  *
  * CALLBACKS run, as ever, on the thread that cancels. Those of a context that was ended by a deadline, or by
  * cctx_cancel_async, run in cctx_domain_run (C28), after it has fired what was due. No runner thread is
- * needed, and cctx_after_func does not answer EAGAIN.
+ * needed, and cctx_after_func does not answer EAGAIN. (A guard, whose interrupts repeat by the library's clock,
+ * makes the library's threads, whatever the domain of its context.)
  *
  * COST: a domain counts its contexts in one word that its threads share, and each context, and each first
  * child or callback of one, is an allocation of 64 bytes.
@@ -126,8 +127,8 @@ CCTX_API size_t cctx_domain_run(cctx_domain_t *domain, cctx_time_t now);
  * cctx_domain_free - free a domain in which no context lives.
  *
  * When it returns 0, all that allocate ever gave has been released. No other call on the domain, or on its
- * background, is in progress or follows; the last cctx_unref of a context by another thread may just be
- * returning.
+ * background, is in progress or follows, and no callback is registered on the background; the last cctx_unref of
+ * a context by another thread may just be returning.
  *
  * Returns    0; EINVAL for NULL; EBUSY, and nothing has changed: a context lives or is held by a callback, a
  *            cctx_domain_run is in progress, or a thread of the program was stopped in the middle of a call
