@@ -79,6 +79,8 @@ static void keep(void *arg)
     c[2] = cctx_with_timeout(p, CCTX_S(2));
     c[3] = cctx_with_timeout(p, CCTX_S(60));
     children = 4;
+    cctx_domain_t *domains[2] = {cctx_domain_new(NULL), cctx_domain_new(NULL)};         /* their records */
+    for (int i = 0; i < 2; i++) CHECK(cctx_domain_free(domains[i]) == 0);
     role_until(c[0]->deadline);
     drop_all();
     polls();

@@ -14,6 +14,7 @@
 #include "futex.h"
 #include <cctx/wait.h>
 
+#include <cctx/domain.h>
 #include <cctx/executor.h>
 
 enum { POISON = 0xdb };
@@ -632,7 +633,84 @@ struct scenario {
     void (*plant)(void), (*a)(void), (*b)(void), (*check)(void);
 };
 
+/* ---- a domain, its contexts and its host. B6, M1 ---- */
+
+static cctx_domain_t *domain;
+static cctx_time_t asked;
+static int woken;
+static bool freed;
+static cctx_time_t domain_clock(void *user)
+{
+    (void)user;
+    return 1;
+}
+static void domain_rings(void *user)
+{
+    (void)user;
+    woken++;
+}
+static void plant_domain(void)
+{
+    cctx_domain_options_t o = {sizeof o, NULL, NULL, NULL, domain_clock, domain_rings, 0};
+    domain = cctx_domain_new(&o);
+    CHECK(domain);
+    p = cctx_with_cancel(cctx_domain_background(domain));
+    c[0] = cctx_with_deadline(p, 900);
+    CHECK(c[0] && cctx_domain_next(domain) == 900);
+    woken = ran = 0;
+    freed = false;
+}
+static void free_domain(void)
+{
+    drop_all();
+    CHECK(freed || cctx_domain_free(domain) == 0);
+}
+static void arm_earlier(void) { d = cctx_with_deadline(p, 500); }
+static void host_asks(void) { asked = cctx_domain_next(domain); }
+static void host_runs(void) { cctx_domain_run(domain, 900); }
+static void check_not_overslept(void)
+{
+    CHECK(d && (asked <= 500 || woken > 0));
+    CHECK(cctx_domain_next(domain) == 500);
+    free_domain();
+}
+static void check_all_fired(void)
+{
+    CHECK(cctx_err(c[0]) == ETIMEDOUT);
+    CHECK(cctx_is_done(d) || woken > 0);
+    size_t left = !cctx_is_done(d);
+    CHECK(cctx_domain_run(domain, 500) == left);
+    CHECK(cctx_err(d) == ETIMEDOUT);
+    free_domain();
+}
+static void plant_domain_callback(void)
+{
+    plant_domain();
+    int err = cctx_after_func(c[0], &cb, call_alone, NULL);
+    CHECK(err == 0);
+}
+static void cancel_in_domain(void) { b_won = cctx_cancel(c[0]); }
+static void check_ran_in_domain(void)
+{
+    cctx_domain_run(domain, 900);
+    CHECK(ran == 1 && !cctx_stop_wait(&cb));
+    free_domain();
+}
+static void plant_last(void)
+{
+    plant_domain();
+    d = cctx_with_cancel(p);
+    drop(&p);
+    drop(&c[0]);
+}
+static void drop_last(void) { drop(&d); }
+static void try_free(void) { freed = cctx_domain_free(domain) == 0; }
+
 static const struct scenario scenarios[] = {
+    {"arm in a domain, its host asks", 1, 0, plant_domain, arm_earlier, host_asks, check_not_overslept},
+    {"arm in a domain, its host runs", 1, 0, plant_domain, arm_earlier, host_runs, check_all_fired},
+    {"a host runs, cancel", 1, 0, plant_domain_callback, host_runs, cancel_in_domain, check_ran_in_domain},
+    {"the last one goes, its domain is freed", 1, 0, plant_last, drop_last, try_free, free_domain},
     {"derive the first child, cancel", 0, 0, plant_parent, derive, cancel_all, check_derived},
     {"derive the second child, cancel", 1, 0, plant_parent, derive, cancel_all, check_derived},
     {"derive the child that needs a roster, cancel", 2, 0, plant_parent, derive, cancel_all, check_derived},
