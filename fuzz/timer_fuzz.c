@@ -83,7 +83,7 @@ static void item_fire(uintptr_t occupant)
     }
 }
 
-static const struct timer_ops ops = {item_key, item_pin, item_fire, NULL};
+static const struct timer_ops ops = {item_key, item_pin, item_fire};
 
 /* The earliest that has not fired and can. */
 static int64_t earliest(void)

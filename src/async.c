@@ -12,7 +12,8 @@ void async_push(struct cctx *n)
     uintptr_t head = sync_load_relaxed(&async_stack, cas_seed);
     do sync_set(f->link, (struct cctx *)(head & ~(uintptr_t)ASYNC_DEBTS));
     while (!sync_cas_acqrel(&async_stack, &head, (uintptr_t)n | (head & ASYNC_DEBTS), async, none));
-    timer_ring(&node_timer);
+    if (node_domain(n)) domain_alarm(node_domain(n));
+    else timer_ring(&node_timer);
 }
 
 void async_note(void)

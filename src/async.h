@@ -29,7 +29,8 @@ some:
 #endif
 }
 
-/* Async-signal-safe, both. n is done, pinned, and its queued is the caller's. Rings the timer's role. */
+/* Async-signal-safe, both. n is done, pinned, and its queued is the caller's. Rings the timer's role, or the host of
+ * n's domain. */
 void async_push(struct cctx *n);
 /* The signal handler has told somebody something: there are debts to settle (handler_settle). */
 void async_note(void);

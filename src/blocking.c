@@ -40,7 +40,7 @@ static int wait_by_callback(const cctx_t *ctx, struct cctx *n, sync_u32 *word, u
 {
     cctx_callback_t cb = {{0}};
     struct waitv_word alone = {word, expected};
-    int64_t deadline = sync_get(n->deadline), now, cut = CUT_LEAST;
+    int64_t deadline = node_alarm(n), now, cut = CUT_LEAST;
     int end, r = cctx_after_func(ctx, &cb, wake, word);
     if (r != 0) return r;
     do {
@@ -65,7 +65,7 @@ enum { CONTEXT, WORD, WORDS };
 /* WAITV_NONE, or the result. n counts the caller. The state is only compared here: cctx_err orders what is told of it. */
 static int wait_for_both(const cctx_t *ctx, struct cctx *n, sync_u32 *word, uint32_t expected)
 {
-    int64_t deadline = sync_get(n->deadline);
+    int64_t deadline = node_alarm(n);
     for (;;) {
         struct waitv_word w[WORDS] = {{&n->state, sync_load_relaxed(&n->state, alone)}, {word, expected}};
         if (changed(word, expected)) return 0;
@@ -112,7 +112,7 @@ static int64_t earliest(const cctx_t *const ctxs[], size_t count, int64_t now)
 {
     int64_t least = CCTX_NEVER;
     for (size_t i = 0; i < count; i++) {
-        int64_t deadline = sync_get(ctxs[i]->deadline);
+        int64_t deadline = node_alarm(ctxs[i]);
         if (deadline < least) least = deadline;
         if (deadline <= now) deadline_fire(node_owner(ctxs[i]));
     }
@@ -158,6 +158,14 @@ static int wait_for_words(struct waitv_word *w, unsigned n, const cctx_t *const 
     return r;
 }
 
+/* Does the time of one pass by a clock of its own? Then `until` is a time of that clock. */
+static bool some_own_clock(const cctx_t *const ctxs[], size_t count)
+{
+    size_t i = 0;
+    while (i < count && !node_own_clock(ctxs[i])) i++;
+    return i < count;
+}
+
 /* The same for any number: a context that ends with the first of them is waited for. */
 static int wait_for_merge(const cctx_t *const ctxs[], size_t count, int64_t until)
 {
@@ -185,7 +193,8 @@ int cctx_wait_any(const cctx_t *const ctxs[], size_t count, cctx_time_t until, s
         unsigned n = words_of(w, ctxs, count);
         if (n == 0) return until == CCTX_NEVER ? EDEADLK : (cctx_wait_until(ctxs[0], until), ETIMEDOUT);
         deadline_wait();
-        r = n > WAITV_MOST ? WAITV_NONE : wait_for_words(w, n, ctxs, count, until);
+        bool by_run = until != CCTX_NEVER && some_own_clock(ctxs, count);
+        r = n > WAITV_MOST || by_run ? WAITV_NONE : wait_for_words(w, n, ctxs, count, until);
         if (r == WAITV_NONE) r = wait_for_merge(ctxs, count, until);
         first = first_done(ctxs, count);
     }

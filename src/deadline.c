@@ -17,7 +17,7 @@ static void node_fire(uintptr_t occupant)
     node_unref(t, (struct cctx *)occupant);
     thread_end(t);
 }
-static const struct timer_ops node_ops = {node_key, node_pin, node_fire, NULL};
+static const struct timer_ops node_ops = {node_key, node_pin, node_fire};
 
 /* A sleep and a wake cost as much as a hundred deadlines that are fired in a row. So the thread wakes for deadlines
  * five hundred times a second at most, but for a burst: those that come microseconds after one another are fired
@@ -84,11 +84,12 @@ static int64_t host_key(uintptr_t occupant)
     return sync_load_relaxed(&n->state, hint) & DONE ? INT64_MAX : sync_get(n->deadline);
 }
 static void host_ring(struct timer *t) { domain_wake(container_of(t, struct cctx_domain, timer)); }
-static const struct timer_ops host_ops = {host_key, node_pin, node_fire, host_ring};
+static const struct timer_ops host_ops = {host_key, node_pin, node_fire};
 
 void deadline_host(struct cctx_domain *d)
 {
     timer_init(&d->timer, &host_ops);
+    d->timer.ring = host_ring;
     d->timer.memory = &d->memory;
 }
 

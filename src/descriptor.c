@@ -1,7 +1,6 @@
 /* Layer 11, face. descriptor: a context as a file descriptor, and poll that a context ends.
  * SPDX-License-Identifier: BSD-2-Clause */
 #include <cctx/wait.h>
-#include "alloc.h"
 #include "clock.h"
 #include "deadline.h"
 #include <errno.h>
@@ -44,7 +43,7 @@ static int outcome(int polled, int *ready)
 /* fds[n] is the context's own. */
 static int poll_with(const cctx_t *ctx, struct cctx *owner, struct pollfd *fds, nfds_t n, int *ready)
 {
-    int64_t deadline = sync_get(owner->deadline);
+    int64_t deadline = node_alarm(owner);
     for (;;) {
         int polled = event_poll(fds, n + 1, deadline);
         int err = cctx_err(ctx);
@@ -73,12 +72,12 @@ int cctx_poll(const cctx_t *ctx, struct pollfd *fds, nfds_t n, int *ready)
     if (err != 0) return err;
     int fd = descriptor(owner);
     if (fd < 0) return -fd;
-    if (n >= FEW) all = (struct pollfd *)alloc_get((n + 1) * sizeof *all);
+    if (n >= FEW) all = (struct pollfd *)block_get(node_memory(ctx), (n + 1) * sizeof *all);
     if (!all) return ENOMEM;
     if (n > 0) memcpy(all, fds, n * sizeof *all);
     all[n] = (struct pollfd){.fd = fd, .events = POLLIN};
     err = poll_with(ctx, owner, all, n, ready);
     if (err == 0) memcpy(fds, all, n * sizeof *all);
-    if (all != few) alloc_put(all);
+    if (all != few) block_put(node_memory(ctx), all);
     return err;
 }

@@ -47,12 +47,17 @@ int64_t domain_now(struct cctx_domain *d)
     return now;
 }
 
-void domain_wake(struct cctx_domain *d)
+void domain_alarm(struct cctx_domain *d)
 {
-    if (!d->alarm || sync_load_relaxed(&d->role, alone) == (uintptr_t)thread_current) return;
+    if (!d->alarm) return;
     int saved = errno;
     d->alarm(d->memory.user);
     errno = saved;
+}
+
+void domain_wake(struct cctx_domain *d)
+{
+    if (sync_load_relaxed(&d->role, alone) != (uintptr_t)thread_current) domain_alarm(d);
 }
 
 bool domain_claim(struct cctx_domain *d, struct thread *t)

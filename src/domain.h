@@ -59,7 +59,9 @@ void domain_retire(struct cctx_domain *d, struct thread *t, struct epoch_link *l
                    void (*reclaim)(struct epoch_link *link), unsigned weight);
 
 int64_t domain_now(struct cctx_domain *d);
-/* Tells the host that it has something to do now, unless the caller is at it. */
+/* Tells the host that it has something to do now: the one from anywhere, also from a signal handler, the other unless
+ * the caller is at it. */
+void domain_alarm(struct cctx_domain *d);
 void domain_wake(struct cctx_domain *d);
 
 /* The role: false if another thread has it. */

@@ -41,6 +41,7 @@ struct seen {                   /* a context, as a section saw it */
 
 struct dump {
     struct thread *t;
+    const struct cctx *root;    /* by whose clock it is told */
     struct pen pen;
     size_t depth;
     unsigned visits, count;
@@ -115,7 +116,7 @@ static void tell(struct dump *d, const struct seen *s, int64_t now)
 /* Prints what was seen. In no section. */
 static void flush(struct dump *d)
 {
-    int64_t now = clock_now();
+    int64_t now = node_now(d->root);
     for (unsigned i = 0; i < d->count; i++) {
         tell(d, &d->seen[i], now);
         if (d->seen[i].pinned) node_unref(d->t, d->seen[i].pinned);
@@ -257,6 +258,7 @@ int cctx_dump(const cctx_t *root, FILE *out, cctx_dump_format_t format)
     struct cctx *top = node_owner(root);
     struct dump d;
     d.t = thread_begin();
+    d.root = root;
     d.pen = (struct pen){.out = out, .form = form[format]};
     d.depth = 0;
     d.visits = d.count = 0;

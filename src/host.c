@@ -1,6 +1,7 @@
 /* Layer 11, face. host: a domain's public functions, by which its host drives it.
  * SPDX-License-Identifier: BSD-2-Clause */
 #include "callback.h"
+#include "cancel.h"
 #include "deadline.h"
 #include "futex.h"
 #include <cctx/domain.h>
@@ -48,7 +49,7 @@ static bool options_read(const cctx_domain_options_t *from, cctx_domain_options_
 
 static struct cctx *background_new(const struct allocator *a, unsigned domain)
 {
-    struct cctx *n = (struct cctx *)block_take(a, CELL_SIZE, CELL_SIZE);
+    struct cctx *n = (struct cctx *)block_take(a, CACHE_LINE, NODE_SIZE);
     if (!n) return NULL;
     sync_set(n->done, &node_never);
     sync_init(&n->state, (uint32_t)KIND_BACKGROUND << KIND_SHIFT | domain << DOMAIN_SHIFT);
@@ -111,6 +112,7 @@ const cctx_t *cctx_domain_background(cctx_domain_t *d) { return d ? d->backgroun
 cctx_time_t cctx_domain_next(cctx_domain_t *d)
 {
     if (!d) return CCTX_NEVER;
+    cancel_catch_up();
     int64_t next = INT64_MIN;
     struct thread *t = thread_begin();
     if (domain_claim(d, t)) {
@@ -119,7 +121,7 @@ cctx_time_t cctx_domain_next(cctx_domain_t *d)
         domain_unclaim(d);
     }
     thread_end(t);
-    bool now = next == INT64_MIN || sync_load_relaxed(&d->queue, hint) != 0;
+    bool now = next == INT64_MIN || sync_load_relaxed(&d->queue, hint) != 0 || async_waiting();
     return now ? domain_now(d) : next;
 }
 
@@ -131,6 +133,7 @@ size_t cctx_domain_run(cctx_domain_t *d, cctx_time_t now)
     if (domain_claim(d, t)) {
         timer_work(&d->timer, t, INT64_MIN);    /* what fires without a place in the order fires out of it */
         fired = timer_work(&d->timer, t, now);
+        cancel_catch_up();
         struct cctx *list = callback_host_take(d);
         home_poll(d->home);
         domain_unclaim(d);
@@ -156,6 +159,7 @@ static bool domain_empty(struct cctx_domain *d)
 int cctx_domain_free(cctx_domain_t *d)
 {
     if (!d) return EINVAL;
+    cancel_catch_up();                  /* which may have the last of its contexts */
     struct thread *t = thread_begin();
     bool idle = domain_claim(d, t);
     if (idle && (sync_load_acq(&d->live, last_ref) != 0 || !domain_empty(d))) {

@@ -67,8 +67,10 @@ struct graves { struct cctx *first; };
 
 struct cctx *node_new_in(struct cctx_domain *d, enum node_kind kind, struct cctx *parent)
 {
-    struct cctx *n = (struct cctx *)domain_get(d, CELL_SIZE);
-    if (n) node_init(n, kind, parent, &n->state, node_domain_bits(parent));
+    struct cctx *n = (struct cctx *)domain_get(d, NODE_SIZE);
+    if (!n) return NULL;
+    node_init(n, kind, parent, &n->state, node_domain_bits(parent));
+    thread_count_here(COUNT_MADE + (unsigned)kind, 1);
     return n;
 }
 
@@ -191,7 +193,7 @@ sync_u64 *node_note_make(struct thread *t, struct cctx *n)
     struct family *f = family_enter(t, n);
     if (!f) return NULL;
     struct roster *r = (struct roster *)sync_load_acq(&f->hooks, chunk);
-    if (!r) r = roster_make(&f->hooks, NULL, false);
+    if (!r) r = roster_make(n, &f->hooks, NULL, false);
     return r ? roster_note(r) : NULL;
 }
 
@@ -336,28 +338,10 @@ static inline void node_ended(struct thread *t, struct cctx *n, size_t kind)
 
 static void node_memory_free(struct thread *t, struct cctx *n)
 {
-    struct cctx_domain *d = node_domain(n);
-    if (node_kind(n) == KIND_SIGNALS) {
-        handler_put(n);
-        return;
-    }
-    if (d) {
-        domain_put(d, n);
-        return;
-    }
-    if (!CCTX_CHECK && (node_kind(n) == KIND_ANY || node_kind(n) == KIND_VALUE)) alloc_put(n);
     uint32_t what = sync_load_relaxed(&n->state, owned) & (KIND_MASK | DOMAIN_BITS);
-    if (unlikely(what > KIND_MASK)) {
-        domain_put(node_domain(n), n);
-        return;
-    }
-#if CCTX_CHECK
-    if (CELL_DIRECT) {
-        quarantine(n);
-        return;
-    }
-#endif
-    if (what == (uint32_t)KIND_ANY << KIND_SHIFT || what == (uint32_t)KIND_VALUE << KIND_SHIFT) alloc_put(n);
+    if ((what & KIND_MASK) == (uint32_t)KIND_SIGNALS << KIND_SHIFT) handler_put(n);
+    else if (unlikely(what > KIND_MASK)) domain_put(node_domain(n), n);
+    else if (!CCTX_CHECK && (what == (uint32_t)KIND_ANY << KIND_SHIFT || what == (uint32_t)KIND_VALUE << KIND_SHIFT)) alloc_put(n);
     else core_free(t, n);
 }
 
@@ -385,14 +369,6 @@ static void node_reclaim(struct epoch_link *link)
     node_memory_free(thread_current, n);
 }
 
-static void node_free(struct thread *t, struct cctx *n, enum node_kind kind)
-{
-    struct cctx_domain *d = node_domain(n);
-    bool published = node_published(n, kind, sync_load_relaxed(&n->state, owned));
-    node_ended(t, n, kind);
-    if (!published) {
-        node_reclaim(link_of(n));
-        if (d) domain_drop(d);
 /* For how many small objects it counts. */
 static unsigned node_weight(struct cctx *n)
 {
@@ -401,10 +377,8 @@ static unsigned node_weight(struct cctx *n)
     return heavy ? EPOCH_HEAVY : 1;
 }
 
-static __attribute__((noinline)) void node_free_in(struct cctx_domain *d, struct thread *t, struct cctx *n)
+static __attribute__((noinline)) void node_free_in(struct cctx_domain *d, struct thread *t, struct cctx *n, bool published)
 {
-    bool published = node_published(n, sync_load_relaxed(&n->state, owned));
-    node_mark_freed(n);
     if (published) {
         domain_retire(d, t, link_of(n), node_reclaim, node_weight(n));
         return;
@@ -413,16 +387,13 @@ static __attribute__((noinline)) void node_free_in(struct cctx_domain *d, struct
     domain_drop(d);
 }
 
-static void node_free(struct thread *t, struct cctx *n)
+static void node_free(struct thread *t, struct cctx *n, enum node_kind kind)
 {
     uint32_t state = sync_load_relaxed(&n->state, owned);
-    if (unlikely(state & DOMAIN_BITS)) {
-        node_free_in(node_domain(n), t, n);
-        return;
-    }
-    bool published = node_published(n, state);
-    node_mark_freed(n);
-    if (published) epoch_retire(t, link_of(n), node_reclaim, node_weight(n));
+    bool published = node_published(n, kind, state);
+    node_ended(t, n, kind);
+    if (unlikely(state & DOMAIN_BITS)) node_free_in(node_domain(n), t, n, published);
+    else if (published) epoch_retire(t, link_of(n), node_reclaim, node_weight(n));
     else node_reclaim(link_of(n));
 }
 

@@ -152,6 +152,17 @@ static inline int64_t node_now(const struct cctx *n)
     struct cctx_domain *d = node_domain(n);
     return d ? domain_now(d) : clock_now();
 }
+/* Does n's time pass by a clock that nobody sleeps by? */
+static inline bool node_own_clock(const struct cctx *n)
+{
+    struct cctx_domain *d = node_domain(n);
+    return d && d->clock;
+}
+/* When a sleep on n is to end for its deadline; never where its host alone fires it. */
+static inline int64_t node_alarm(const struct cctx *n)
+{
+    return node_own_clock(n) ? INT64_MAX : sync_get(((struct cctx *)(uintptr_t)n)->deadline);
+}
 
 /* Whose done word n has; NULL if it can never be done. */
 static inline struct cctx *node_owner(const struct cctx *n)
@@ -197,6 +208,7 @@ struct cctx *core_new(struct thread *t);
 #else
 static inline struct cctx *core_new(struct thread *t) { return (struct cctx *)cell_get(&t->cells); }
 #endif
+enum { NODE_SIZE = CCTX_CHECK ? sizeof(struct cctx) : CELL_SIZE };
 struct cctx *node_new_in(struct cctx_domain *d, enum node_kind kind, struct cctx *parent);
 /* A context that can be canceled; NULL without memory. */
 static inline struct cctx *node_new(struct thread *t, enum node_kind kind, struct cctx *parent)

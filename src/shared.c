@@ -33,7 +33,7 @@ static struct cctx_shared *shared_map(int fd, size_t size)
     s->fd = fd;
     s->size = size;
     s->bindings.last = watch_end;
-    s->bindings.roster = roster_new(roster_width(), NULL, NULL, NULL);
+    s->bindings.roster = roster_new(NULL, roster_width(), NULL, NULL, NULL);
     sync_init(&s->bindings.refs, 1u);
     void *memory = s->bindings.roster ? mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0) : MAP_FAILED;
     if (memory != MAP_FAILED) {

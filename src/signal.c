@@ -90,7 +90,7 @@ cctx_t *cctx_with_signals(const cctx_t *ctx, const sigset_t *signals)
     int saved = errno;
     uint64_t bits = signals ? bits_of(signals) : 0;
     errno = saved;
-    if (!parent || bits == 0) return fail(EINVAL);
+    if (!parent || bits == 0 || node_domain(parent)) return fail(EINVAL);
     node_check(ctx, "cctx_with_signals");
     cancel_catch_up();
     /* The threads: who sleeps on what is derived from it makes no call that would see to it. */
@@ -98,7 +98,7 @@ cctx_t *cctx_with_signals(const cctx_t *ctx, const sigset_t *signals)
     struct cctx *n = (struct cctx *)handler_get(&node_ops);
     if (!n) return fail(ENOMEM);
     struct thread *t = thread_begin();
-    node_init(n, KIND_SIGNALS, parent, &n->state);
+    node_init(n, KIND_SIGNALS, parent, &n->state, 0);
     thread_count(t, COUNT_MADE + KIND_SIGNALS, 1);
     if (derive_attach(t, n, parent)) {
         handler_add(n, bits);

@@ -102,7 +102,7 @@ static bool lower_wake(struct timer *t, int64_t when)
 void timer_ring(struct timer *t)
 {
     sync_add_acqrel(&t->bell, 1u, bell, none);
-    if (t->ops->ring) t->ops->ring(t);
+    if (t->ring) t->ring(t);
     else futex_wake(&t->bell);
 }
 
@@ -137,7 +137,7 @@ bool timer_arm(struct timer *t, struct thread *self, uintptr_t occupant, int64_t
     bool backlog = false;
     if (!(dirty & bit)) {
         dirty = sync_or_hs2(&g->dirty, bit, arm, doze, a, directory, none) | bit;
-        backlog = i == 0 && __builtin_popcountll(dirty) == RING_AT && !t->ops->ring;
+        backlog = i == 0 && __builtin_popcountll(dirty) == RING_AT && !t->ring;
     }
     if (i > 0) drain_by(tier, deadline);
     wake_by(t, backlog ? INT64_MIN : deadline);

@@ -24,7 +24,6 @@ struct timer_ops {
     int64_t (*key)(uintptr_t occupant);         /* its deadline; called in a section */
     bool (*pin)(uintptr_t occupant);            /* keeps it, or false: it is going; called in a section */
     void (*fire)(uintptr_t occupant);           /* its time has come; drops the pin. In no section */
-    void (*ring)(struct timer *t);              /* tells the role in place of the bell; or NULL. In no section */
 };
 
 enum { TIMER_TIERS = 3 };
@@ -43,6 +42,8 @@ struct timer_entry {
 
 struct timer {
     const struct timer_ops *ops;
+    void (*ring)(struct timer *t);      /* tells the role in place of the bell; or NULL. Set before the timer is used: it
+                                 * may be rung before it is made. In no section */
     const struct allocator *memory;     /* NULL: the library's own; set before the first arm */
     struct timer_tier tier[TIMER_TIERS];
     sync_i64 next_wake;         /* the role sleeps no longer than this */

@@ -30,12 +30,6 @@ static bool wait_node(struct cctx *n, int64_t deadline, int64_t until)
     return done_wait(&n->state, until);
 }
 
-static bool own_clock(const cctx_t *ctx)
-{
-    struct cctx_domain *d = node_domain(ctx);
-    return d && d->clock;
-}
-
 /* By a clock that nobody sleeps by: until a cctx_domain_run has come to `until`, for which a context stands. */
 static bool wait_by_run(const cctx_t *ctx, int64_t until)
 {
@@ -54,7 +48,7 @@ int cctx_wait(const cctx_t *ctx)
     struct cctx *n = node_owner(ctx);
     if (!n) return EDEADLK;
     if (cctx_is_done(ctx)) return cctx_err(ctx);
-    if (unlikely(own_clock(ctx))) done_wait(&n->state, INT64_MAX);
+    if (unlikely(node_own_clock(ctx))) done_wait(&n->state, INT64_MAX);
     else wait_node(n, sync_get(ctx->deadline), INT64_MAX);
     return cctx_err(ctx);
 }
@@ -65,7 +59,7 @@ bool cctx_wait_until(const cctx_t *ctx, cctx_time_t until)
     node_check(ctx, "cctx_wait_until");
     cancel_catch_up();
     struct cctx *n = node_owner(ctx);
-    if (unlikely(own_clock(ctx))) return cctx_is_done(ctx) || wait_by_run(ctx, until);
+    if (unlikely(node_own_clock(ctx))) return cctx_is_done(ctx) || wait_by_run(ctx, until);
     if (!n) {
         deadline_wait();
         sync_u32 nothing = {0};

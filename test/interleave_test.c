@@ -44,7 +44,7 @@ static void race(void *arg)
     s->check();
     for (int i = 0; i < 8 && epoch_limbo() > 0; i++) polls();
     CHECK(epoch_limbo() == 0);
-    machine_check_leaks();
+    machine_check_leaks(node_timer.heap);
 }
 
 static void run_once(struct play *play, long first, long second)
@@ -84,7 +84,7 @@ static void keep(void *arg)
     role_until(c[0]->deadline);
     drop_all();
     polls();
-    machine_check_leaks();
+    machine_check_leaks(node_timer.heap);
 }
 
 static void every_switch_between_two_threads_keeps_the_promises(void **state)

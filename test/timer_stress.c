@@ -68,7 +68,7 @@ static void item_fire(uintptr_t occupant)
     drop(t, item);
     thread_end(t);
 }
-static const struct timer_ops ops = {item_key, item_pin, item_fire, NULL};
+static const struct timer_ops ops = {item_key, item_pin, item_fire};
 
 static sync_ptr *arm_one(struct thread *t, sync_ptr *cell, int64_t left)
 {

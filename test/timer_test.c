@@ -42,7 +42,7 @@ static void item_fire(uintptr_t occupant)
     assert_true(item_of(occupant)->deadline <= now);    /* claim T2 */
     item_of(occupant)->fired++;
 }
-static const struct timer_ops ops = {item_key, item_pin, item_fire, NULL};
+static const struct timer_ops ops = {item_key, item_pin, item_fire};
 
 static void arm(struct item *item, int64_t deadline)
 {

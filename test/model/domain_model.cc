@@ -16,6 +16,8 @@ static void give(const struct allocator *, void *p) { if (p == d) model_free(p);
 static sync_plain(int) role_word, context_word;
 static unsigned freed, ran;
 
+sync_ptr async_stack;
+void cancel_drain(void) {}
 void timer_init(struct timer *, const struct timer_ops *) {}
 void deadline_host(struct cctx_domain *) {}
 size_t timer_work(struct timer *, struct thread *, int64_t)

@@ -22,3 +22,4 @@ void domain_retire(struct cctx_domain *, struct thread *, struct epoch_link *, v
 }
 int64_t domain_now(struct cctx_domain *) { abort(); }
 void domain_wake(struct cctx_domain *) { abort(); }
+void domain_alarm(struct cctx_domain *) { abort(); }

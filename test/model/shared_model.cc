@@ -87,7 +87,7 @@ struct shares : scenario {
         arena_make(a, &head, capacity);
         a->slot = slots;
         s.last = last;
-        s.roster = roster_new(1, NULL, NULL, NULL);
+        s.roster = roster_new(NULL, 1, NULL, NULL, NULL);
         sync_init(&s.refs, 1u);
         token = made[0] = made[1] = 0;
         paid = false;

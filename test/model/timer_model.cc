@@ -43,7 +43,7 @@ static void item_fire(uintptr_t x)
     ++*i->fired;
     item_unref(i);
 }
-static const struct timer_ops ops = {item_key, item_pin, item_fire, NULL};
+static const struct timer_ops ops = {item_key, item_pin, item_fire};
 
 enum { NOW = 10 };
 static const int64_t FAR = (int64_t)1 << 30;

@@ -1092,7 +1092,7 @@ static void item_fire(uintptr_t occupant)
     CHECK(item->deadline <= timer_now && item->pinned-- > 0);
     item->fired++;
 }
-static const struct timer_ops ops = {item_key, item_pin, item_fire, NULL};
+static const struct timer_ops ops = {item_key, item_pin, item_fire};
 
 static bool arm_item(int i, int64_t left)
 {

@@ -77,7 +77,7 @@ void machine_let_services(void);
 void machine_end_services(void);
 /* Fails if a block is not freed, but for what the library keeps for ever: what is there when this is first
  * called. */
-void machine_check_leaks(void);
+void machine_check_leaks(const void *any_size);
 /* A real fork. In the child, which gets 0, the caller is the one thread; it must end by _exit. */
 int machine_fork(void);
 /* Waits for it, and fails unless it exits with 0. */

@@ -788,7 +788,7 @@ static void finish(struct hands *me)
         CHECK(context[x].refs == 0);
         if (context[x].kind == VALUE) CHECK(context[x].destroyed == 1);
     }
-    machine_check_leaks();
+    machine_check_leaks(node_timer.heap);
 }
 
 static void play(void *arg)
@@ -837,7 +837,7 @@ static void keep(void *arg)
     cctx_close(p);
     machine_end_services();
     for (int i = 0; i < 20 && epoch_limbo() > 0; i++) polls();
-    machine_check_leaks();
+    machine_check_leaks(node_timer.heap);
 }
 
 /* ---- the command */
