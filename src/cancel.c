@@ -346,7 +346,7 @@ bool cancel_async(struct cctx *n)
 {
     uint32_t old = done_flip_sig(&n->state);
     if (old & DONE) return false;
-    if (done_sleepers(old)) done_wake(&n->state);
+    if (done_sleepers(old)) node_wake(n);
     struct family *f = old & INNER ? node_family(n) : NULL;
     /* If it is queued, a walk from above has come by: it goes on below n, and its thread has the callbacks. */
     if (f && sync_swap_acqrel(&f->queued, node_mark(), none, none) != node_mark()) {
@@ -361,7 +361,7 @@ bool cancel_told(struct cctx *n, const cctx_cause_t *cause)
     bool mine;
     if ((sync_load_relaxed(&n->state, hint) & DONE) || !node_try_pin(n)) return false;
     uint32_t old = decide(n, (uintptr_t)cause | CAUSE_BORROWED, 0, &mine);
-    if (done_sleepers(old)) done_wake(&n->state);
+    if (done_sleepers(old)) node_wake(n);
     /* Without children there is nothing left to do; nor where another one won. */
     return ((old & INNER) && !(old & DONE)) || !node_unpin_sig(n);
 }

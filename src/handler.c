@@ -2,13 +2,12 @@
  * SPDX-License-Identifier: BSD-2-Clause */
 #include "handler.h"
 #include "alloc.h"
-#include "epoch.h"
 #include <errno.h>
 #include <pthread.h>
 #include <signal.h>
 
 enum state {
-    FREE,                       /* anybody's, once no handler is inside that might have seen it told */
+    FREE,                       /* anybody's, once no handler is at it that might have seen it told */
     HELD,                       /* somebody's, told of nothing */
     FRESH,                      /* told; handler_add has not returned: to the child of a fork it is HELD */
     TOLD
@@ -21,6 +20,7 @@ struct record {
     _Alignas(CACHE_LINE) unsigned char memory[HANDLER_ROOM];    /* first: it has the record's address */
 #endif
     sync_u32 state;
+    sync_u32 visitors;          /* handlers that are at it */
     sync_u32 owed;              /* how often tell said yes and nobody has settled it */
     sync_plain(uint64_t) signals;               /* of one that is told */
     sync_plain(const struct handler_ops *) ops;
@@ -28,7 +28,6 @@ struct record {
 };
 
 static sync_ptr records;        /* push-only */
-static sync_u32 inside;         /* handlers that are running */
 
 #ifdef SYNC_RELACY
 #include "handler_model.h"      /* objects with constructors; signals have no actions */
@@ -44,17 +43,17 @@ static uint64_t bit_of(int sig) { return (uint64_t)1 << (sig - 1); }
 static void on_signal(int sig)
 {
     int saved = errno;
-    unsigned generation = thread_generation();
     const struct handler_ops *told = NULL;
-    sync_add_hs(&inside, 1u, handler, a, none, none);
     for (struct record *r = record_first(); r; r = r->next) {
-        if (sync_load_hs(&r->state, handler, a, notice) < FRESH || !(sync_get(r->signals) & bit_of(sig))) continue;
-        if (!sync_get(r->ops)->tell(r, sig)) continue;
-        told = sync_get(r->ops);
-        sync_add_acqrel(&r->owed, 1u, async, none);
+        if (sync_load_relaxed(&r->state, hint) < FRESH) continue;
+        sync_add_hs(&r->visitors, 1u, handler, a, none, none);
+        bool asks = sync_load_hs(&r->state, handler, a, notice) >= FRESH && (sync_get(r->signals) & bit_of(sig));
+        if (asks && sync_get(r->ops)->tell(r, sig)) {
+            told = sync_get(r->ops);
+            sync_add_acqrel(&r->owed, 1u, async, none);
+        }
+        sync_add_acqrel(&r->visitors, UINT32_MAX, notice, none);
     }
-    /* (A handler of the program's that has interrupted this one may have forked: see forked.) */
-    if (thread_generation() == generation) sync_add_acqrel(&inside, UINT32_MAX, notice, none);
     if (told) told->told();
     errno = saved;
 }
@@ -76,7 +75,7 @@ static struct record *record_take(void)
         if (sync_load_relaxed(&r->state, hint) != FREE) continue;
         if (!sync_cas_acqrel(&r->state, &free, (uint32_t)HELD, none, notice)) continue;
         /* After it is taken: a handler that comes later finds it told of nothing, and it is nobody else's meanwhile. */
-        if (sync_load_hs(&inside, handler, b, notice) == 0) return r;
+        if (sync_load_hs(&r->visitors, handler, b, notice) == 0) return r;
         sync_store_rel(&r->state, (uint32_t)FREE, notice);
     }
     struct record *r = record_new();
@@ -91,6 +90,8 @@ static struct record *record_take(void)
 /* -------------------------------------------------------------------------------------------- the actions */
 
 #ifndef SYNC_RELACY
+_Static_assert(NSIG - 1 <= HANDLER_SIGNALS, "a bit for each signal");
+
 /* The signals that are asked for, by those whose state is at least `least`. */
 static uint64_t wanted(uint32_t least)
 {
@@ -106,14 +107,26 @@ static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static sync_u64 ours;
 static struct sigaction before[HANDLER_SIGNALS + 1];
 
+/* All but those that an instruction causes: the kernel ends a process that has one of them blocked. */
+static sigset_t most_signals(void)
+{
+    static const int caused[] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGTRAP, SIGSYS};
+    sigset_t set;
+    sigfillset(&set);
+    for (size_t i = 0; i < sizeof caused / sizeof *caused; i++) sigdelset(&set, caused[i]);
+    return set;
+}
+
 static bool is_ours(int sig, struct sigaction *now)
 {
-    return sigaction(sig, NULL, now) == 0 && !(now->sa_flags & SA_SIGINFO) && now->sa_handler == on_signal;
+    sigaction(sig, NULL, now);
+    return now->sa_handler == on_signal;
 }
 
 static void action_set(int sig)
 {
     struct sigaction now, mine = {.sa_handler = on_signal, .sa_flags = SA_RESTART | SA_ONSTACK};
+    mine.sa_mask = most_signals();      /* no handler of the program's comes between and forks: see forked */
     if (is_ours(sig, &now)) return;
     sync_and_acqrel(&ours, ~bit_of(sig), notice, notice);
     before[sig] = now;
@@ -131,13 +144,9 @@ static void actions_restore(uint64_t signals)
     }
 }
 
-/* But those that an instruction causes: the kernel ends a process that has one of them blocked. */
 static void enter(sigset_t *mask)
 {
-    static const int caused[] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGTRAP, SIGSYS};
-    sigset_t all;
-    sigfillset(&all);
-    for (size_t i = 0; i < sizeof caused / sizeof *caused; i++) sigdelset(&all, caused[i]);
+    sigset_t all = most_signals();
     pthread_sigmask(SIG_SETMASK, &all, mask);
     pthread_mutex_lock(&lock);
 }
@@ -152,9 +161,10 @@ static void leave(const sigset_t *mask)
 static void forked(void)
 {
     pthread_mutex_init(&lock, NULL);
-    sync_store_relaxed(&inside, 0u, owned);
-    for (struct record *r = record_first(); r; r = r->next)
+    for (struct record *r = record_first(); r; r = r->next) {
+        sync_store_relaxed(&r->visitors, 0u, owned);
         if (sync_load_relaxed(&r->state, owned) == FRESH) sync_store_relaxed(&r->state, (uint32_t)HELD, owned);
+    }
     actions_restore(~wanted(TOLD));
 }
 
@@ -164,7 +174,7 @@ static void setup(void) { pthread_atfork(NULL, NULL, forked); }
 bool handler_takes(int sig)
 {
     struct sigaction now;
-    return sig <= HANDLER_SIGNALS && sig != SIGKILL && sig != SIGSTOP && sigaction(sig, NULL, &now) == 0;
+    return sig != SIGKILL && sig != SIGSTOP && sigaction(sig, NULL, &now) == 0;
 }
 
 #endif

@@ -2,7 +2,7 @@
  * SPDX-License-Identifier: BSD-2-Clause
  *
  * Who is told stands in a record of the handler's own, which is never freed: a handler that is running may look at it
- * at any time. The record is another's only once no handler is inside that could still mean the one before. Nobody
+ * at any time. The record is another's only once no handler is at it that could still mean the one before. Nobody
  * waits for a handler, and a handler waits for nobody.
  *
  *   H1  A handler that began after handler_add has returned tells each that asked for its signal.

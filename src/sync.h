@@ -129,7 +129,7 @@
  *           B put  the raised next_wake, the raised next_drain
  *           B get  the second look at directories, dirty and next_drain; the look at dirty after next_drain is raised
  *           both old: an earlier deadline is slept through
- * handler   A put  the handler's count of those inside
+ * handler   A put  a record's count of handlers that are at it
  *           A get  the handler's look at a record's state
  *           B put  the state of a record whose context has died
  *           B get  the count, before the record is another's

@@ -596,7 +596,57 @@ static void wrong_arguments_are_refused(void **state)
     errno = 0;
     assert_null(with_signals(cctx_background(), SIGSTOP, SIGTERM));
     assert_int_equal(errno, EINVAL);
+    /* A signal of libc's own, which sigaddset would not put in. */
+    memset(&set, 0, sizeof set);
+    ((unsigned char *)&set)[3 + (__BYTE_ORDER__ == __ORDER_BIG_ENDIAN__ ? -3 + (int)sizeof(long) - 4 : 0)] = 0x80;
+    if (sigismember(&set, 32) == 1) {
+        errno = 0;
+        assert_null(cctx_with_signals(cctx_background(), &set));
+        assert_int_equal(errno, EINVAL);
+    }
     assert_true(is_default(SIGINT) && is_default(SIGTERM));
+}
+
+static int forks;
+static void fork_in_destructor(void *value)
+{
+    (void)value;
+    if (forks++ == 0) {
+        pid_t pid = fork();
+        CHECK(pid >= 0);
+        if (pid > 0) {
+            int status = 0;
+            CHECK(waitpid(pid, &status, 0) == pid && status == 0);
+        }
+    }
+}
+static void drain_that_forks(void *arg)
+{
+    static const cctx_key_t key = {"key", fork_in_destructor};
+    pid_t parent = getpid();
+    (void)arg;
+    cctx_t *late = cctx_with_cancel(cctx_background()), *kid = cctx_with_cancel(late);
+    const cctx_t *value = cctx_with_value(cctx_background(), &key, NULL);
+    cctx_t *top = cctx_with_cancel(value), *below = cctx_with_cancel(top);
+    CHECK(cctx_cancel_async(top) && cctx_cancel_async(late));
+    cctx_unref(below);
+    cctx_unref(top);
+    cctx_unref(value); /* now the pin is the last to go */
+    cctx_unref(cctx_with_cancel(cctx_background()));
+    CHECK(forks == 1);
+    if (getpid() != parent)
+        CHECK(!cctx_cancel(late)); /* what the drain had taken is this cancel's */
+    CHECK(cctx_is_done(kid));
+    cctx_unref(kid);
+    cctx_unref(late);
+    if (getpid() != parent)
+        _exit(0);
+}
+/* C17, C23 */
+static void a_destructor_may_fork_in_the_middle_of_it(void **state)
+{
+    (void)state;
+    in_child(drain_that_forks);
 }
 
 static volatile int others;
@@ -891,6 +941,7 @@ int main(void)
         cmocka_unit_test_setup(the_handles_may_go_before_the_rest_is_seen_to, watch),
         cmocka_unit_test_setup(any_number_of_them_may_wait_for_the_next_call, watch),
         cmocka_unit_test_setup(a_merge_follows, watch),
+        cmocka_unit_test_setup(a_destructor_may_fork_in_the_middle_of_it, watch),
         cmocka_unit_test_setup(what_is_left_at_a_fork_is_done_in_both_processes, watch),
         cmocka_unit_test_setup(without_waiters_and_children_it_makes_no_system_call, watch),
         cmocka_unit_test_setup(a_cancel_after_it_sees_to_every_descendant, watch),

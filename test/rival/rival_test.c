@@ -12,6 +12,7 @@
 #include "cancel.h"
 #include "deadline.h"
 #include "futex.h"
+#include "handler.h"
 #include <cctx/wait.h>
 
 #include "../two_tasks.h"
@@ -19,6 +20,7 @@
 
 #include <cctx/executor.h>
 #include <cctx/guard.h>
+#include <cctx/signal.h>
 
 /* ---- the ground of the scenes */
 
@@ -1935,6 +1937,195 @@ static void a_fork_amid_a_stop_or_a_cancel_leaves_none_waiting(void **state)
     SWEEP(scenes);
 }
 
+/* ---- signals */
+
+static void async_p(void)
+{
+    a_won = cctx_cancel_async(p);
+    CHECK(cctx_is_done(p));
+}
+static void async_d(void)
+{
+    b_won = cctx_cancel_async(d);
+    CHECK(cctx_is_done(d));
+}
+static void plant_two_trees(void)
+{
+    plant_parent();
+    d = cctx_with_cancel(cctx_background());
+    v = cctx_with_cancel(d);
+}
+/* The rest is seen to: by this thread, and by the runner. */
+static void see_to_the_rest(void)
+{
+    CHECK(callback_service());
+    cancel_catch_up();
+    runner_comes();
+    rivals_end();
+}
+static void check_two_trees(void)
+{
+    CHECK(a_won && b_won);
+    see_to_the_rest();
+    CHECK(cctx_is_done(c[0]) && cctx_is_done(v));
+    drop_all();
+}
+static void check_async_or_cancel(void)
+{
+    CHECK(a_won != b_won);
+    see_to_the_rest();
+    CHECK(cctx_is_done(c[0]));
+    drop_all();
+}
+static void check_async_ran(void)
+{
+    CHECK(a_won != b_won);
+    see_to_the_rest();
+    CHECK(ran == 1);
+    drop_all();
+}
+
+/* B2, C3, C28 */
+static void a_cancel_in_a_handler_is_spread_whoever_comes_between(void **state)
+{
+    (void)state;
+    static const struct scene scenes[] = {
+        {"cancel in a handler, and in another", 1, plant_two_trees, async_p, async_d, check_two_trees, NULL},
+        {"cancel in a handler, cancel", 1, plant_parent, async_p, cancel_p, check_async_or_cancel, NULL},
+        {"cancel, cancel in a handler", 1, plant_parent, cancel_p, async_p, check_async_or_cancel, NULL},
+        {"cancel in a handler, cancel, a callback", 0, plant_callback, async_p, cancel_p, check_async_ran, NULL},
+    };
+    SWEEP(scenes);
+}
+
+static cctx_t *with_signal(void)
+{
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGUSR1);
+    cctx_t *ctx = cctx_with_signals(cctx_background(), &set);
+    CHECK(ctx != NULL);
+    return ctx;
+}
+static void plant_signal(void)
+{
+    plant_parent();
+    drop(&p);
+    p = with_signal();
+    d = with_signal();          /* the handler stays */
+}
+static void plant_signal_and_child(void)
+{
+    plant_signal();
+    c[0] = cctx_with_cancel(p);
+}
+static void raise_it(void) { raise(SIGUSR1); }
+static void drop_p_and_poll(void)
+{
+    drop(&p);
+    polls();
+}
+static void drop_p_and_ask(void)
+{
+    drop_p_and_poll();
+    v = with_signal();
+}
+static void ref_p(void) { v = cctx_ref(p); }
+static void check_signaled(void)
+{
+    cancel_catch_up();
+    CHECK(cctx_is_done(d) && (!p || cctx_is_done(p)));
+    drop_all();
+}
+static void check_child_signaled(void)
+{
+    cancel_catch_up();
+    CHECK(cctx_is_done(d) && (!c[0] || !p || cctx_is_done(c[0])));
+    cctx_unref(c[0]);
+    c[0] = NULL;
+    drop_all();
+}
+
+/* B2, H1, H2, H3 */
+static void a_signal_ends_a_context_whoever_comes_between(void **state)
+{
+    (void)state;
+    static const struct scene scenes[] = {
+        {"a signal, its context goes", 0, plant_signal, raise_it, drop_p_and_poll, check_signaled, NULL},
+        {"a signal, its context goes, another comes", 0, plant_signal, raise_it, drop_p_and_ask, check_signaled, NULL},
+        {"a signal, a cancel", 0, plant_signal, raise_it, cancel_p, check_signaled, NULL},
+        {"a signal, a reference", 0, plant_signal, raise_it, ref_p, check_signaled, NULL},
+        {"a signal, a cancel, a child", 0, plant_signal_and_child, raise_it, cancel_p, check_child_signaled, NULL},
+    };
+    SWEEP(scenes);
+}
+
+static void *place_a, *place_b;
+static void take_place_a(void) { place_a = handler_get(NULL); }
+static void take_place_b(void) { place_b = handler_get(NULL); }
+static void plant_place(void)
+{
+    plant_parent();
+    drop(&p);
+    handler_put(handler_get(NULL));
+}
+static void plant_no_place(void)
+{
+    plant_parent();
+    drop(&p);
+}
+static void plant_no_place_left(void)
+{
+    plant_no_place();
+    for (int i = 0; i < 32; i++) CHECK(handler_get(NULL));      /* in a child, which ends with them */
+}
+static void check_places(void)
+{
+    CHECK(place_a && place_b && place_a != place_b);
+    handler_put(place_a);
+    handler_put(place_b);
+}
+
+/* H2 */
+static void two_that_ask_get_two_places(void **state)
+{
+    (void)state;
+    static const struct scene scenes[] = {
+        {"ask, ask", 0, plant_place, take_place_a, take_place_b, check_places, NULL},
+    };
+    static const struct scene anew = {"ask, ask, anew", 0, plant_no_place_left, take_place_a, take_place_b, check_places,
+                                      NULL};
+    SWEEP(scenes);
+    sweep_anew(&anew);
+}
+
+static void ask_d(void) { d = with_signal(); }
+static void use_signals_in_child(void)
+{
+    struct sigaction now;
+    sigset_t none;
+    sigemptyset(&none);
+    pthread_sigmask(SIG_SETMASK, &none, NULL);  /* this thread was made by one that had them blocked */
+    bool told = sigaction(SIGUSR1, NULL, &now) == 0 && now.sa_handler != SIG_DFL;
+    p = with_signal();
+    raise(SIGUSR1);
+    CHECK(cctx_is_done(p));
+    drop(&p);
+    CHECK(sigaction(SIGUSR1, NULL, &now) == 0 && (now.sa_handler != SIG_DFL) == told);
+}
+static void fork_and_ask(void) { in_a_fork(use_signals_in_child); }
+static void check_asked(void) { drop_all(); }
+
+/* C23, H4: what a thread that is gone was about to ask for nobody asks for. */
+static void a_fork_amid_asking_leaves_no_handler_behind(void **state)
+{
+    (void)state;
+    static const struct scene scenes[] = {
+        {"ask, fork and ask", 0, plant_no_place, ask_d, fork_and_ask, check_asked, NULL},
+    };
+    SWEEP(scenes);
+}
+
 static void stop_and_drop_all(void)
 {
     CHECK(cctx_stop(&cb));
@@ -2394,6 +2585,10 @@ int main(void)
         cmocka_unit_test(a_callback_that_forks_leaves_the_rest_to_the_next_cancel),
         cmocka_unit_test(a_fork_amid_a_stop_or_a_cancel_leaves_none_waiting),
         cmocka_unit_test(a_stop_in_the_child_tells_the_living_from_the_gone),
+        cmocka_unit_test(a_cancel_in_a_handler_is_spread_whoever_comes_between),
+        cmocka_unit_test(a_signal_ends_a_context_whoever_comes_between),
+        cmocka_unit_test(two_that_ask_get_two_places),
+        cmocka_unit_test(a_fork_amid_asking_leaves_no_handler_behind),
         cmocka_unit_test(a_thread_without_a_record_forks),
         cmocka_unit_test(a_token_is_one_processs_whoever_comes_between),
         cmocka_unit_test(a_binding_misses_no_end_whoever_comes_between),

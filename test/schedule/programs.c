@@ -10,6 +10,7 @@
 
 #include "epoch.h"
 #include "futex.h"
+#include "node.h"
 
 enum {
     CONTEXTS = 96,
