@@ -196,7 +196,7 @@ static void begin(uint32_t capacity)
     size = arena_size(capacity);
     if (posix_memalign(&memory, 64, size) != 0) abort();
     arena_make(&s.arena, memset(memory, 0, size), capacity);
-    s.roster = roster_new(2, NULL, NULL, NULL);
+    s.roster = roster_new(NULL, 2, NULL, NULL, NULL);
     s.last = last;
     sync_init(&s.refs, 1u);
     token_count = 0;

@@ -2226,6 +2226,10 @@ static void a_descriptor_and_a_wait_see_whoever_comes_between(void **state)
         {"ask, ask", 0, plant_parent, ask_a, ask_b, check_one_descriptor, NULL},
         {"ask, cancel", 0, plant_parent, ask_a, cancel_p, check_told, NULL},
         {"wait for either, cancel", 2, plant_word, wait_for_either, cancel_second, drop_all, NULL},
+    };
+    SWEEP(scenes);
+}
+
 /* ---- domains */
 
 static cctx_domain_t *own_domain, *other_domain;
@@ -2295,6 +2299,8 @@ static void a_futex_wait_is_ended_by_a_wake_a_change_a_cancel_and_a_deadline(voi
     polls();
     cell_drain(&thread_begin()->cells);
     scene = NULL;
+}
+
 static void a_domain_without_memory_is_not_made(void **state)
 {
     (void)state;
@@ -2460,7 +2466,7 @@ static void bindings_last(struct bindings *b) { (void)b; }
 static void bindings_begin(void)
 {
     arena_begin(1, CCTX_NEVER);
-    bindings = (struct bindings){.arena = arena, .last = bindings_last, .roster = roster_new(2, NULL, NULL, NULL)};
+    bindings = (struct bindings){.arena = arena, .last = bindings_last, .roster = roster_new(NULL, 2, NULL, NULL, NULL)};
     sync_init(&bindings.refs, 1u);
 }
 static void bindings_bind(void) { arena_bound[0] = binding_new(&bindings, arena_token, CCTX_NEVER); }
