@@ -172,7 +172,7 @@ static uint64_t arena_take(struct arena *a, uint32_t i, unsigned place, int64_t 
         w |= TOLD;              /* by arena_tell, or by another */
     }
     if (!sync_cas_acqrel(&slot->word, &w, next, token, none)) return 0;
-    sync_store_rel(&slot->deadline, deadline, tenant);
+    sync_store_rel(&slot->deadline, deadline, token);
     if (!sync_cas_acqrel(&slot->word, &next, word_end(next, ARENA_LIVE), token, none)) return 0;
     sync_store_relaxed(&a->head->next, i + 1, hint);
     return word_generation(next) << ARENA_INDEX_BITS | i;
@@ -247,7 +247,7 @@ enum arena_state arena_look(struct arena *a, uint64_t token, struct arena_sight 
     if (!arena_sound(a)) return ARENA_CORRUPT;
     uint64_t w = sync_load_hs(&slot->word, attach, a, token), generation = token >> ARENA_INDEX_BITS;
     if (word_tells(w, generation) != ARENA_LIVE) return word_tells(w, generation);
-    sight->deadline = sync_load_acq(&slot->deadline, tenant);
+    sight->deadline = sync_load_acq(&slot->deadline, token);
     sight->owner = sync_load_acq(&a->head->process[word_owner(w)], record);
     /* Both are of this generation if it is live still: then its owner's place cannot be empty (S3). */
     uint64_t again = sync_load_acq(&slot->word, token);

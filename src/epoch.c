@@ -345,7 +345,7 @@ void home_retire(struct home *h, struct epoch_link *link, void (*reclaim)(struct
     link->reclaim = reclaim;
     uintptr_t head = sync_load_relaxed(&r->inbox, cas_seed);
     do link->next = (struct epoch_link *)head;
-    while (!sync_cas_acqrel(&r->inbox, &head, (uintptr_t)link, inbox, none));
+    while (!sync_cas_acqrel(&r->inbox, &head, (uintptr_t)link, queue, none));
 }
 
 bool home_poll(struct home *h)
@@ -353,7 +353,7 @@ bool home_poll(struct home *h)
     struct record *r = record_in(h);
     uint32_t idle = 0;
     if (!sync_cas_acqrel(&r->polled, &idle, 1u, none, record)) return false;
-    struct epoch_link *link = (struct epoch_link *)sync_swap_acqrel(&r->inbox, (uintptr_t)0, none, inbox);
+    struct epoch_link *link = (struct epoch_link *)sync_swap_acqrel(&r->inbox, (uintptr_t)0, none, queue);
     uint32_t limbo = sync_load_relaxed(&r->limbo, stat);
     for (struct epoch_link *next; link; link = next, limbo++) {
         next = link->next;

@@ -69,9 +69,9 @@
  * bell      the bell's increment -> the sleeper's load of the bell
  *           carries    the lowered next_wake; the push of a node that a handler canceled; the end of a token
  *           if weaker  the role sleeps by the old one, or with a node left to walk; a token's end is slept through
- * queue     the push of a node on the runner's queue -> the exchange that takes the queue
- *           carries    link, the pin
- *           if weaker  the runner follows a stale link
+ * queue     the push of a node on the runner's queue, of a retired object on a home's -> the exchange that takes the queue
+ *           carries    link, the pin; the unlink of the object
+ *           if weaker  the runner follows a stale link; a reader that begins after the deferral finds the object
  * async     the push of a node that a handler canceled, the note of a debt -> the exchange that takes them
  *           carries    link, the pin, the flip
  *           if weaker  the drain follows a stale link, and misses slots that were filled before the flip
@@ -83,9 +83,6 @@
  *           who finds it empty
  *           carries    limbo, magazine; the ends of the process's tokens
  *           if weaker  two owners of a single-producer stack; a live token without an owner
- * inbox     the push of a retired object on a home's list -> the exchange that takes the list
- *           carries    the link, the unlink of the object
- *           if weaker  the poll follows a stale link; a reader that begins after the deferral finds the object
  * page      a cell given back to its page -> the exchange that takes the page's cells; the last one back
  *           carries    the last touch of the cell
  *           if weaker  a cell is handed out, or its page freed, under its last user
@@ -99,16 +96,16 @@
  *           the end of all, who finds room for one more; their loads of the parking word
  *           carries    all that the task did, the group's error, the last touch of the group
  *           if weaker  the group is freed under a task; a task's results are not seen
- * token     each CAS on the word of an arena's slot -> who looks at it
- *           carries    the deadline, the owner's place; the canceler's past; TOLD: the bell was rung
- *           if weaker  a token without its deadline; a live process's token taken for a dead one's
- * tenant    the store of a slot's deadline -> who reads it and then looks at the word again
- *           carries    the claim of the slot's next generation
- *           if weaker  a token with its successor's deadline */
+ * token     each CAS on the word of an arena's slot -> who looks at it; the store of its deadline -> who reads that and
+ *           then looks at the word again
+ *           carries    the deadline, the owner's place; the canceler's past; TOLD: the bell was rung; the claim of the
+ *           slot's next generation
+ *           if weaker  a token without its deadline, or with its successor's; a live process's token taken for a dead
+ *           one's */
 #define SYNC_EDGES(E) \
     E(claim) E(done) E(slot) E(swept) E(empty) E(last_ref) E(family) E(chunk) E(hook_run) \
-    E(hook_end) E(guard) E(directory) E(bell) E(queue) E(async) E(notice) E(record) E(inbox) E(page) E(shelf) E(mark) \
-    E(task_end) E(token) E(tenant)
+    E(hook_end) E(guard) E(directory) E(bell) E(queue) E(async) E(notice) E(record) E(page) E(shelf) E(mark) \
+    E(task_end) E(token)
 
 /* Handshakes: two sides, each puts one thing and then gets the other's; seq_cst on all four, so that not both
  * get the old value.
