@@ -73,8 +73,9 @@
  * - A canceled thread is not interrupted. It ends when it looks, or wakes from a wait on its context.
  *
  * THREADS OF THE LIBRARY: none until the first deadline is armed, which makes the timer thread; the first
- * callback on a context with a deadline makes a second, the runner. (<cctx/signal.h> makes both: there a
- * cancel from a signal handler is spread by the first.) All signals are blocked in both. There are no others.
+ * callback on a context with a deadline makes a second, the runner. <cctx/signal.h> makes both: there a
+ * cancel from a signal handler is spread by the first. So does the first guard. <cctx/shared.h> has two of
+ * its own. All signals are blocked in them. There are no others, and none in a domain (<cctx/domain.h>).
  *
  * FORK: the child process may use, cancel and free the contexts it inherited, derive new ones and get
  * their deadlines. Inherited deadlines fire once the child arms one or waits. A cancel or a callback that
