@@ -176,6 +176,7 @@ static void runner_main(void)
         uint32_t b = sync_load_acq(&queue_bell, queue);
         struct thread *t = thread_begin();
         queue_run(t);
+        epoch_rest(t);
         thread_end(t);
         futex_wait(&queue_bell, b, INT64_MAX);
     }

@@ -82,7 +82,7 @@ static void see_reference(struct dump *d, struct cctx *n, struct cctx *parent, s
 {
     struct seen *s = &d->seen[d->count++];
     *s = (struct seen){.node = n, .parent = parent, .depth = d->depth, .kind = node_kind(n), .reference = true};
-    if (via != parent && node_kind(via) == KIND_VALUE) s->key = ((struct value *)(void *)via)->key->name;
+    if (via != parent) s->key = ((struct value *)(void *)via)->key->name;
 }
 
 static void tell(struct dump *d, const struct seen *s, int64_t now)

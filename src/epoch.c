@@ -367,6 +367,12 @@ bool home_poll(struct home *h)
     return empty;
 }
 
+void epoch_rest(struct thread *t)
+{
+    struct record *r = record_of(t);
+    for (int i = 0; i < BATCHES && sync_load_relaxed(&r->limbo, stat) > 0; i++) epoch_poll(t);
+}
+
 unsigned epoch_limbo(void)
 {
     unsigned sum = 0;

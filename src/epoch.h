@@ -125,6 +125,9 @@ bool home_poll(struct home *h);
 /* Nothing is left in h, and nobody uses it any more. */
 void home_give(struct home *h);
 
+/* The same for a thread that will sleep for long: as often as a grace period takes where nobody is in a section. */
+void epoch_rest(struct thread *t);
+
 /* What waits for reclamation in all records: for tests and statistics. */
 unsigned epoch_limbo(void);
 

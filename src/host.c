@@ -121,7 +121,7 @@ cctx_time_t cctx_domain_next(cctx_domain_t *d)
         domain_unclaim(d);
     }
     thread_end(t);
-    bool now = next == INT64_MIN || sync_load_relaxed(&d->queue, hint) != 0 || async_waiting();
+    bool now = next == INT64_MIN || sync_load_relaxed(&d->queue, hint) != 0;
     return now ? domain_now(d) : next;
 }
 

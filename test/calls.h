@@ -870,7 +870,10 @@ static int run_fd(world_t *w)
 static void after_fd(world_t *w)
 {
     struct pollfd one = {.fd = cctx_fd(w->on), .events = POLLIN};
-    int n = poll(&one, 1, 0);
+    int n;
+    do
+        n = poll(&one, 1, 0);
+    while (n < 0 && errno == EINTR); /* a signal is under way */
     CHECK(n == (w->state->err != 0) || w->state->never);
     world_same(w);
 }

@@ -7,7 +7,10 @@
 
 #include <cctx/domain.h>
 #include <dirent.h>
+#include <cctx/signal.h>
+#include <cctx/wait.h>
 #include <poll.h>
+#include <sched.h>
 #include <sys/eventfd.h>
 
 #define YEAR (CCTX_S(86400) * 365)
@@ -950,10 +953,81 @@ static void a_run_in_the_middle_of_a_fork_is_the_childs_to_begin_anew(void **sta
     host_end(&h);
 }
 
+/* B2, B6: what a signal handler may do is told to the host, whose run does the rest. */
+static void a_cancel_from_a_handler_is_told_to_the_host(void **state)
+{
+    (void)state;
+    struct host h;
+    int ran = 0;
+    cctx_callback_t cb;
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGUSR1);
+    host_make(&h, OWN_CLOCK);
+    cctx_t *p = cctx_with_cancel(h.root), *kid = cctx_with_cancel(p);
+    errno = 0;
+    assert_null(cctx_with_signals(p, &set));
+    assert_int_equal(errno, EINVAL);
+    assert_int_equal(cctx_after_func(p, &cb, add_one, &ran), 0);
+    unsigned wakes = h.wakes;
+    assert_true(cctx_cancel_async(p));
+    assert_true(cctx_is_done(p));
+    assert_true(h.wakes > wakes);
+    assert_int_equal(cctx_domain_next(h.domain), h.now);
+    assert_int_equal(ran, 0);
+    cctx_domain_run(h.domain, h.now);
+    assert_true(cctx_is_done(kid));
+    assert_int_equal(ran, 1);
+    cctx_unref(kid);
+    cctx_unref(p);
+    host_end(&h);
+}
+
+static bool run_is_over;
+static void *run_until_over(void *arg)
+{
+    struct host *h = arg;
+    for (cctx_time_t now = 0; !__atomic_load_n(&run_is_over, __ATOMIC_ACQUIRE); now++) {
+        __atomic_store_n(&h->now, now, __ATOMIC_RELAXED);
+        cctx_domain_run(h->domain, now);
+        sched_yield();
+    }
+    return NULL;
+}
+
+/* B3, B6: by a clock of its own each sleep on a domain's context ends in a run alone. */
+static void what_sleeps_by_a_clock_of_its_own_ends_in_a_run(void **state)
+{
+    (void)state;
+    struct host h;
+    uint32_t word = 0;
+    int ready;
+    host_make(&h, OWN_CLOCK);
+    cctx_t *late = cctx_with_deadline(h.root, CCTX_S(1)), *any[2] = {cctx_with_cancel(h.root), late};
+    cctx_t *due = cctx_with_deadline(h.root, 50);
+    pthread_t host = thread_start(run_until_over, &h);
+    assert_int_equal(cctx_futex_wait(due, &word, 0), ETIMEDOUT);
+    assert_int_equal(cctx_poll(due, NULL, 0, &ready), ETIMEDOUT);
+    assert_int_equal(cctx_sleep(late, 10), 0);
+    assert_int_equal(cctx_wait_any((const cctx_t *const *)any, 2, 70, NULL), ETIMEDOUT);
+    assert_int_equal(cctx_wait_any((const cctx_t *const[]){late, due}, 2, CCTX_NEVER, NULL), 0);
+    const cctx_t *mixed[2] = {cctx_with_cancel(cctx_background()), late};
+    assert_int_equal(cctx_wait_any(mixed, 2, 80, NULL), EINVAL);        /* whose time is it? */
+    cctx_unref(mixed[0]);
+    __atomic_store_n(&run_is_over, true, __ATOMIC_RELEASE);
+    thread_join(host);
+    cctx_unref(due);
+    cctx_unref(any[0]);
+    cctx_unref(late);
+    host_end(&h);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(without_options_all_is_the_default),
+        cmocka_unit_test(a_cancel_from_a_handler_is_told_to_the_host),
+        cmocka_unit_test(what_sleeps_by_a_clock_of_its_own_ends_in_a_run),
         cmocka_unit_test(what_is_not_known_is_refused),
         cmocka_unit_test(there_are_255_domains_at_most),
         cmocka_unit_test(all_memory_is_the_hosts_and_goes_back_to_it),
