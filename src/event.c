@@ -33,7 +33,7 @@ int event_open(sync_u64 *note)
 {
     uint64_t old = sync_load_relaxed(note, cas_seed);
     if (note_fd(old) >= 0) return note_fd(old);
-    int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    int fd = (int)syscall(SYS_eventfd2, 0, EFD_CLOEXEC | EFD_NONBLOCK);     /* as it is closed: see fd_close */
     if (fd < 0 || sync_cas_relaxed(note, &old, note_of(fd), alone)) return fd;
     fd_close(fd);                       /* another thread was first */
     return note_fd(old);

@@ -881,7 +881,7 @@ static void after_fd(world_t *w)
 /* More than stand on the stack, of which one is ready. */
 static int run_poll(world_t *w)
 {
-    static int null = -1;
+    static _Thread_local int null = -1;
     struct pollfd fds[20];
     int ready = 0;
     if (null < 0)
