@@ -229,7 +229,8 @@ static const void *callback_cookie(struct callback *cb) { return (const void *)(
 static void callback_check(struct callback *cb)
 {
     uint32_t s = sync_load_relaxed(&cb->state, stat);
-    if ((s & (CALLBACK_REGISTERED | CALLBACK_SUBMITTED)) && !(s & CALLBACK_RUNNING) &&
+    bool ghost = (s & CALLBACK_SUBMITTED) && sync_load_relaxed(&cb->generation, stat) != thread_generation();
+    if ((s & (CALLBACK_REGISTERED | CALLBACK_SUBMITTED)) && !(s & CALLBACK_RUNNING) && !ghost &&
         sync_get(cb->runner) == callback_cookie(cb)) {
         fprintf(stderr, "cctx: cctx_after_func: callback %p is registered already\n", (void *)cb);
         abort();

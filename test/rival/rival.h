@@ -201,7 +201,7 @@ void *alloc_get_aligned(size_t align, size_t size)
     char *base = aligned_alloc(align, (align + size + align - 1) / align * align);
     CHECK(base != NULL);
     *(struct block *)(void *)(base + align - sizeof(struct block)) = (struct block){size, base};
-    live_blocks++;
+    __atomic_add_fetch(&live_blocks, 1, __ATOMIC_RELAXED);     /* threads of an arena are real ones */
     return memset(base + align, 0, size);
 }
 
@@ -211,7 +211,7 @@ void alloc_put(void *p)
 {
     if (!p) return;
     struct block b = *((struct block *)p - 1);
-    live_blocks--;
+    __atomic_sub_fetch(&live_blocks, 1, __ATOMIC_RELAXED);
     memset(p, POISON, b.size);
     free(b.base);
 }
