@@ -183,7 +183,7 @@ const cctx_t *cctx_with_value(const cctx_t *ctx, const cctx_key_t *key, void *va
     node_init(&v->node, KIND_VALUE, parent, sync_get(parent->done), node_domain_bits(parent));
     sync_set(v->node.values, v->table);
     node_ref(parent);
-    thread_count_here(COUNT_MADE + KIND_VALUE, 1);
+    thread_count_here(COUNT_MADE + (unsigned)KIND_VALUE, 1);
     return MADE(&v->node, "cctx_with_value");
 }
 
@@ -221,7 +221,7 @@ cctx_t *cctx_with_any(const cctx_t *const parents[], size_t count)
     struct cctx *n = &a->node;
     struct thread *t = thread_begin();
     node_init(n, KIND_ANY, first, &n->state, domain);
-    thread_count(t, COUNT_MADE + KIND_ANY, 1);
+    thread_count(t, COUNT_MADE + (unsigned)KIND_ANY, 1);
     for (size_t i = 1; i < count; i++) {
         node_check(parents[i], "cctx_with_any");
         int64_t d = sync_get(((struct cctx *)(uintptr_t)parents[i])->deadline);

@@ -99,7 +99,7 @@ cctx_t *cctx_with_signals(const cctx_t *ctx, const sigset_t *signals)
     if (!n) return fail(ENOMEM);
     struct thread *t = thread_begin();
     node_init(n, KIND_SIGNALS, parent, &n->state, 0);
-    thread_count(t, COUNT_MADE + KIND_SIGNALS, 1);
+    thread_count(t, COUNT_MADE + (unsigned)KIND_SIGNALS, 1);
     if (derive_attach(t, n, parent)) {
         handler_add(n, bits);
     } else {
