@@ -885,7 +885,7 @@ static int run_poll(world_t *w)
     struct pollfd fds[20];
     int ready = 0;
     if (null < 0)
-        null = open("/dev/null", O_RDWR | O_CLOEXEC);
+        null = (int)syscall(SYS_openat, AT_FDCWD, "/dev/null", O_RDWR | O_CLOEXEC); /* no cancellation point */
     for (int i = 0; i < 20; i++)
         fds[i] = (struct pollfd){.fd = i ? -1 : null, .events = POLLIN};
     int err = cctx_poll(w->on, fds, 20, &ready);
@@ -1039,7 +1039,7 @@ static void after_cancel_async(world_t *w)
     w->stopped = !w->no_callback && cctx_stop_wait(&w->callback[0]);
     for (int i = 0; i < w->hooks; i++)
         if (cctx_stop_wait(&w->hook[i]))
-            w->hooks_ran++;
+            calls_count(&w->hooks_ran);
 }
 
 static int run_service_start(world_t *w)

@@ -370,9 +370,9 @@ static void sweep(const struct scene *s)
         nth++;
         came = false;
         for (long then = 1; then <= thens(s); then++) came |= scene_once(s, then);
-        if (nth == 4) before = live_blocks;
+        if (nth == 4) before = __atomic_load_n(&live_blocks, __ATOMIC_RELAXED);
     } while (came);
-    CHECK(nth <= 4 || live_blocks <= before + 4);       /* what is kept for ever is made at first */
+    CHECK(nth <= 4 || __atomic_load_n(&live_blocks, __ATOMIC_RELAXED) <= before + 4);       /* what is kept for ever is made at first */
     scene = NULL;
 }
 
