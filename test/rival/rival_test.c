@@ -2540,6 +2540,7 @@ static void whole_end(void)
 static void an_arena_is_watched_once_whoever_comes_between(void **state)
 {
     (void)state;
+    if (TEST_TSAN) NOT_APPLICABLE("its threads are real ones, whose records the forks of other scenes take over");
     BETWEEN(whole_binds, whole_binds_too, whole_begin(), whole_end());
 }
 
