@@ -13,10 +13,8 @@
 #include <cctx/inspect.h>
 #include "callback.h"
 #include "cancel.h"
-#include "clock.h"
 #include "form.h"
 #include <errno.h>
-#include <limits.h>
 
 #ifdef SYNC_SMALL
 enum { VISITS = 3, BATCH = 1 };

@@ -319,6 +319,12 @@ void epoch_poll(struct thread *t)
         }
 }
 
+void epoch_rest(struct thread *t)
+{
+    struct record *r = record_of(t);
+    for (int i = 0; i < BATCHES && sync_load_relaxed(&r->limbo, stat) > 0; i++) epoch_poll(t);
+}
+
 /* ------------------------------------------------------------------------------------------------- homes */
 
 static struct record *record_in(struct home *h) { return (struct record *)(void *)h; }
@@ -365,12 +371,6 @@ bool home_poll(struct home *h)
     bool empty = sync_load_relaxed(&r->limbo, stat) == 0 && sync_load_relaxed(&r->inbox, hint) == 0;
     sync_store_rel(&r->polled, 0u, record);
     return empty;
-}
-
-void epoch_rest(struct thread *t)
-{
-    struct record *r = record_of(t);
-    for (int i = 0; i < BATCHES && sync_load_relaxed(&r->limbo, stat) > 0; i++) epoch_poll(t);
 }
 
 unsigned epoch_limbo(void)
