@@ -10,25 +10,6 @@
 
 #define HOUR CCTX_S(3600)
 
-/* Returns once the kernel says that the thread sleeps. */
-static inline void await_sleep(pid_t tid)
-{
-    char path[64], line[512];
-    snprintf(path, sizeof path, "/proc/self/task/%d/stat", (int)tid);
-    for (;;) {
-        FILE *file = fopen(path, "r");
-        CHECK(file != NULL);
-        size_t n = fread(line, 1, sizeof line - 1, file);
-        fclose(file);
-        line[n] = '\0';
-        const char *paren = strrchr(line, ')');
-        CHECK(paren != NULL && paren[1] == ' ');
-        if (paren[2] == 'S')
-            return;
-        sched_yield();
-    }
-}
-
 /* A thread that calls fn(arg), which blocks. */
 typedef struct blocked {
     int (*fn)(void *arg);
@@ -66,20 +47,6 @@ static inline int blocked_join(blocked_t *b)
 {
     thread_join(b->thread);
     return b->result;
-}
-
-/* From here on a system call of this thread, and of those that it makes, is an error. False: there are no filters here. */
-static inline bool refuse_call(unsigned number, unsigned error)
-{
-    struct sock_filter code[] = {
-        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, number, 0, 1),
-        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | error),
-        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
-    };
-    struct sock_fprog program = {sizeof code / sizeof *code, code};
-    return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 &&
-           prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program, 0, 0) == 0;
 }
 
 /* No thread can be made from here on. */

@@ -139,17 +139,8 @@ static void a_sleep_that_ends_early_goes_on(void **state)
 
 static void sleep_without_prctl(void *arg)
 {
-    struct sock_filter code[] = {
-        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_prctl, 0, 1),
-        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
-        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
-    };
-    struct sock_fprog program = {sizeof code / sizeof *code, code};
     bool *refused = arg;
-    *refused = prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 &&
-               syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &program) == 0 &&
-               prctl(PR_GET_TIMERSLACK, 0, 0, 0, 0) == -1;
+    *refused = refuse_call(SYS_prctl, EPERM) && prctl(PR_GET_TIMERSLACK, 0, 0, 0, 0) == -1;
     if (!*refused) return;
     sync_u32 word = {0};
     errno = 77;

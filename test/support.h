@@ -13,6 +13,7 @@
  *   syscalls_of()                how many system calls a function makes
  *   memory_in_use(), memory_rss  bytes handed out by the allocator; bytes resident
  *   threads_after_fork()         whether the child of a process with threads may make threads
+ *   await_sleep(), refuse_call() a thread that sleeps, by the kernel; a system call that is an error from here on
  *   now_ns(), watchdog()         the monotonic clock; an end, with the seed printed, for a test that hangs
  */
 #ifndef CCTX_TEST_SUPPORT_H
@@ -27,6 +28,7 @@
 #include <limits.h>
 #include <malloc.h>
 #include <pthread.h>
+#include <sched.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -362,6 +364,42 @@ static inline bool threads_after_fork(void)
 }
 
 /* ---- system calls ---- */
+
+/* Returns once the kernel says that the thread sleeps. */
+static inline void await_sleep(pid_t tid)
+{
+    char path[64], line[512];
+    snprintf(path, sizeof path, "/proc/self/task/%d/stat", (int)tid);
+    for (;;) {
+        FILE *file = fopen(path, "r");
+        CHECK(file != NULL);
+        size_t n = fread(line, 1, sizeof line - 1, file);
+        fclose(file);
+        line[n] = '\0';
+        const char *paren = strrchr(line, ')');
+        CHECK(paren != NULL && paren[1] == ' ');
+        if (paren[2] == 'S')
+            return;
+        sched_yield();
+    }
+}
+
+/*
+ * From here on a system call of this thread, and of those that it makes, is an error. False: there are no filters
+ * here. (By the call's own number: test/coverage takes prctl's form of it for the end of all calls.)
+ */
+static inline bool refuse_call(unsigned number, unsigned error)
+{
+    struct sock_filter code[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, number, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | error),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    struct sock_fprog program = {sizeof code / sizeof *code, code};
+    return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 &&
+           syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &program) == 0;
+}
 
 typedef struct syscall_log {
     long count; /* -1: there is no seccomp here, or a sanitizer, whose runtime makes calls of its own */

@@ -25,25 +25,6 @@ static void raw_wait(const cctx_t *ctx)
         syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, seen, NULL, NULL, 0);
 }
 
-/* Returns once the kernel says that the thread sleeps. */
-static void await_sleep(pid_t tid)
-{
-    char path[64], line[512];
-    snprintf(path, sizeof path, "/proc/self/task/%d/stat", (int)tid);
-    for (;;) {
-        FILE *file = fopen(path, "r");
-        CHECK(file != NULL);
-        size_t n = fread(line, 1, sizeof line - 1, file);
-        fclose(file);
-        line[n] = '\0';
-        const char *paren = strrchr(line, ')');
-        CHECK(paren != NULL && paren[1] == ' ');
-        if (paren[2] == 'S')
-            return;
-        sched_yield();
-    }
-}
-
 typedef enum how {
     WAIT,
     WAIT_UNTIL,
