@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* What the tests of the bridges measure: how long after a cancel something has stopped, of many rounds. */
+#ifndef CCTX_TEST_BRIDGE_FIGURE_H
+#define CCTX_TEST_BRIDGE_FIGURE_H
+
+#include "support.h"
+
+static int figure_compare(const void *a, const void *b)
+{
+    int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
+    return (x > y) - (x < y);
+}
+
+/* Sorts the n times, in nanoseconds, and prints the line that test/bridge/run shows: "WHAT: p50 ..., p99 ...". */
+static inline void figure_report(const char *what, int64_t *ns, size_t n)
+{
+    qsort(ns, n, sizeof *ns, figure_compare);
+    print_message("figure: %s: p50 %.3g us, p99 %.3g us (%zu rounds)\n", what, (double)ns[n / 2] / 1e3,
+                  (double)ns[n - 1 - n / 100] / 1e3, n);
+}
+
+#endif
