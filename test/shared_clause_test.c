@@ -42,6 +42,7 @@ static struct process process_start(void (*fn)(void *arg), void *arg)
     int down[2], up[2];
     CHECK(pipe2(down, O_CLOEXEC) == 0 && pipe2(up, O_CLOEXEC) == 0);
     fflush(NULL);
+    await_rest();
     pid_t pid = fork();
     CHECK(pid >= 0);
     if (pid == 0) {

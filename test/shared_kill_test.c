@@ -103,6 +103,7 @@ static void worker_anew(char **argv)
 static pid_t worker_start(uint64_t stream)
 {
     bool anew = !threads_after_fork();
+    await_rest();
     pid_t pid = fork();
     CHECK(pid >= 0);
     if (pid > 0)

@@ -28,6 +28,7 @@ static struct shared_page {
 static pid_t owner_start(cctx_shared_t *arena)
 {
     page->ready = 0;
+    await_rest();
     pid_t pid = fork();
     CHECK(pid >= 0);
     if (pid == 0) {
@@ -350,7 +351,9 @@ static void a_process_that_was_stopped_sees_deaths_still(void **state)
     if (!threads_after_fork())
         NOT_APPLICABLE("no threads after a fork here");
     inherited = cctx_shared_create(4);
-    pid_t owner = owner_start(inherited), pid = fork();
+    pid_t owner = owner_start(inherited);
+    await_rest();
+    pid_t pid = fork();
     CHECK(pid >= 0);
     if (pid == 0) {
         child_is_stopped(NULL);

@@ -13,7 +13,8 @@
  *   syscalls_of()                how many system calls a function makes
  *   memory_in_use(), memory_rss  bytes handed out by the allocator; bytes resident
  *   threads_after_fork()         whether the child of a process with threads may make threads
- *   await_sleep(), refuse_call() a thread that sleeps, by the kernel; a system call that is an error from here on
+ *   await_sleep(), await_rest()  a thread that sleeps, by the kernel; all others do, before a fork
+ *   refuse_call()                a system call that is an error from here on
  *   now_ns(), watchdog()         the monotonic clock; an end, with the seed printed, for a test that hangs
  */
 #ifndef CCTX_TEST_SUPPORT_H
@@ -23,6 +24,7 @@
 #define _GNU_SOURCE
 #endif
 
+#include <dirent.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <limits.h>
@@ -310,12 +312,62 @@ static inline size_t memory_rss(void)
     return resident * (size_t)sysconf(_SC_PAGESIZE);
 }
 
+/* ---- threads that sleep ---- */
+
+/* Does the kernel say that the thread sleeps? Not of one that is gone. */
+static inline bool thread_sleeps(const char *tid)
+{
+    char path[64], line[512];
+    snprintf(path, sizeof path, "/proc/self/task/%.10s/stat", tid);
+    FILE *file = fopen(path, "r");
+    if (!file)
+        return false;
+    size_t n = fread(line, 1, sizeof line - 1, file);
+    fclose(file);
+    line[n] = '\0';
+    const char *paren = strrchr(line, ')');
+    return paren && paren[1] == ' ' && paren[2] == 'S';
+}
+
+/* Returns once the kernel says that the thread sleeps. */
+static inline void await_sleep(pid_t tid)
+{
+    char name[16];
+    snprintf(name, sizeof name, "%d", (int)tid);
+    while (!thread_sleeps(name))
+        sched_yield();
+}
+
+/*
+ * Under AddressSanitizer: returns once all other threads of the process sleep, or some have been busy for a while. A
+ * thread that begins holds the locks of its allocator for a moment, which gcc 12's leaves to the child of a fork as they
+ * are: then the child's threads never begin.
+ */
+static inline void await_rest(void)
+{
+    char me[16];
+    snprintf(me, sizeof me, "%d", (int)syscall(SYS_gettid));
+    int64_t busy = now_ns() + 200 * 1000000;
+    for (int rests = TEST_ASAN ? 0 : 2; rests < 2 && now_ns() < busy;) {        /* twice: one may be woken behind the look */
+        DIR *threads = opendir("/proc/self/task");
+        CHECK(threads != NULL);
+        bool all = true;
+        for (struct dirent *entry; all && (entry = readdir(threads)) != NULL;)
+            all = entry->d_name[0] == '.' || strcmp(entry->d_name, me) == 0 || thread_sleeps(entry->d_name);
+        closedir(threads);
+        rests = all ? rests + 1 : 0;
+        if (!all)
+            sched_yield();
+    }
+}
+
 /* ---- children ---- */
 
 /* Runs fn(arg) in a forked child. Returns its wait status; a child whose CHECKs all hold exits with 0. */
 static inline int run_in_child(void (*fn)(void *arg), void *arg)
 {
     fflush(NULL);
+    await_rest();
     pid_t pid = fork();
     CHECK(pid >= 0);
     if (pid == 0) {
@@ -364,25 +416,6 @@ static inline bool threads_after_fork(void)
 }
 
 /* ---- system calls ---- */
-
-/* Returns once the kernel says that the thread sleeps. */
-static inline void await_sleep(pid_t tid)
-{
-    char path[64], line[512];
-    snprintf(path, sizeof path, "/proc/self/task/%d/stat", (int)tid);
-    for (;;) {
-        FILE *file = fopen(path, "r");
-        CHECK(file != NULL);
-        size_t n = fread(line, 1, sizeof line - 1, file);
-        fclose(file);
-        line[n] = '\0';
-        const char *paren = strrchr(line, ')');
-        CHECK(paren != NULL && paren[1] == ' ');
-        if (paren[2] == 'S')
-            return;
-        sched_yield();
-    }
-}
 
 /*
  * From here on a system call of this thread, and of those that it makes, is an error. False: there are no filters

@@ -41,10 +41,23 @@ func pinOthers(to cpuSet) {
 func oneWaiter(rounds int, asleep bool) (late []float64) {
 	runtime.LockOSThread()
 	pin(0, one(cpus[0]))
-	for r := 0; r < rounds; r++ {
-		// A thread that the runtime makes meanwhile may start on the canceler's CPU, which never comes free.
-		if !asleep && r%64 == 0 {
+	// A thread that the runtime makes meanwhile starts on the canceler's CPU, which never comes free: so the others
+	// are bound anew now and then, and where a goroutine does not come to run.
+	bind := func() {
+		if !asleep {
 			pinOthers(one(cpus[1]))
+		}
+	}
+	await := func(word *int32) {
+		for i := 1; atomic.LoadInt32(word) == 0; i++ {
+			if i%(1<<22) == 0 {
+				bind()
+			}
+		}
+	}
+	for r := 0; r < rounds; r++ {
+		if r%64 == 0 {
+			bind()
 		}
 		c, cancel := context.WithCancel(background)
 		var ready, ran int32
@@ -60,8 +73,7 @@ func oneWaiter(rounds int, asleep bool) (late []float64) {
 			seen = now()
 			atomic.StoreInt32(&ran, 1)
 		}()
-		for atomic.LoadInt32(&ready) == 0 {
-		}
+		await(&ready)
 		if asleep {
 			time.Sleep(200 * time.Microsecond)
 		} else {
@@ -70,8 +82,7 @@ func oneWaiter(rounds int, asleep bool) (late []float64) {
 		}
 		t0 := now()
 		cancel()
-		for atomic.LoadInt32(&ran) == 0 {
-		}
+		await(&ran)
 		late = append(late, float64(seen-t0))
 	}
 	return
