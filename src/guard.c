@@ -16,9 +16,10 @@
  *   G4  A callback that has let go of the guard, or found that it cannot have it, reads it no more; nor after interrupt
  *       has disarmed it: then *gone is set, which stands on the stack. */
 #include "callback.h"
+#include "cancel.h"
 #include "clock.h"
-#include "deadline.h"
 #include "futex.h"
+#include <errno.h>
 #include <cctx/guard.h>
 
 enum { FIRST, BEAT, BEATS = BEAT + 1, CALLBACKS };
@@ -47,8 +48,13 @@ _Static_assert(_Alignof(struct guard) <= _Alignof(cctx_guard_t), "so is its alig
 static struct guard *guard_in(cctx_guard_t *storage) { return (struct guard *)(void *)storage; }
 static cctx_callback_t *guard_callback(struct guard *g, unsigned k) { return (cctx_callback_t *)(void *)&g->cb[k]; }
 
-/* What the guard's own contexts hang below: nothing ends them but their deadlines. */
-static const cctx_t *guard_root(void) { return cctx_background(); }
+/* What the guard's own contexts hang below: nothing ends them but their deadlines. They are of the domain of the guard's
+ * context: there its host fires them. */
+static const cctx_t *guard_root(const cctx_t *ctx)
+{
+    struct cctx_domain *d = node_domain(ctx);
+    return d ? d->background : cctx_background();
+}
 
 /* What is read then was ordered by the registration of callback k. Release: which thread it runs on. */
 static bool guard_take(struct guard *g, unsigned k)
@@ -82,29 +88,32 @@ static void guard_first(void *arg)
     cctx_ref(beat);                     /* the guard may be gone when it is fired */
     if (guard_call(g)) {
         guard_give(g, FIRST);
-        deadline_fire(beat);
+        cancel_deadline(beat);
     }
     cctx_unref(beat);
 }
 
-/* Sees to it that the next callback comes at that time. False: without memory, or the time has come. */
-static bool guard_next(struct guard *g, unsigned k, int64_t until, callback_fn beat)
+/* Sees to it that the next callback comes after the interval. ETIMEDOUT: it is over by now; or without memory. */
+static int guard_next(struct guard *g, unsigned k, int64_t interval, callback_fn beat)
 {
     unsigned next = k == BEAT ? BEATS : BEAT;
-    cctx_t *ctx = cctx_with_deadline(guard_root(), until);
-    if (!ctx) return false;
+    const cctx_t *root = guard_root(sync_get(g->beat));
+    cctx_t *ctx = cctx_with_deadline(root, time_add(node_now(root), interval));
+    if (!ctx) return ENOMEM;
     sync_set(g->turn, next);
-    if (cctx_after_func(ctx, guard_callback(g, next), beat, g) == 0) {
+    int failed = cctx_after_func(ctx, guard_callback(g, next), beat, g);
+    if (failed == 0) {
         if (!cctx_is_done(ctx)) {
             cctx_unref(sync_get(g->beat));
             sync_set(g->beat, ctx);
-            return true;
+            return 0;
         }
         cctx_stop_wait(guard_callback(g, next));        /* it has run, in vain, since this one has the guard */
+        failed = ETIMEDOUT;
     }
     sync_set(g->turn, k);
     cctx_unref(ctx);
-    return false;
+    return failed;
 }
 
 /* False: it is disarmed. True: the time has come. */
@@ -121,15 +130,18 @@ static void guard_beat(void *arg)
 {
     struct guard *g = (struct guard *)arg;
     unsigned k = sync_get(g->turn);
-    int64_t until;
+    int failed;
     if (!guard_take(g, k)) return;
     do {
         int64_t interval = sync_get(g->interval);
         if (interval > 0 && !guard_call(g)) return;
         interval = interval > 0 ? time_min(2 * interval, MOST) : LEAST;
         sync_set(g->interval, interval);
-        until = time_add(clock_now(), interval);
-    } while (!guard_next(g, k, until, guard_beat) && guard_rest(g, until));
+        int64_t until = time_add(clock_now(), interval);
+        failed = guard_next(g, k, interval, guard_beat);
+        if (failed != 0 && failed != ETIMEDOUT && node_domain(sync_get(g->beat))) break;     /* its host has more to do */
+        if (failed != 0 && !guard_rest(g, failed == ETIMEDOUT ? INT64_MIN : until)) break;
+    } while (failed != 0);
     guard_give(g, k);
 }
 
@@ -138,8 +150,9 @@ int cctx_guard_arm(cctx_guard_t *storage, const cctx_t *ctx, void (*interrupt)(v
     struct guard *g = guard_in(storage);
     if (!g || !ctx || !interrupt) return EINVAL;
     int saved = errno, failed;
-    /* The deadline is not to come; with one, the threads that the guard needs are made here. */
-    cctx_t *beat = cctx_with_deadline(guard_root(), CCTX_NEVER - 1);
+    /* The deadline is not to come; with one, the threads that the guard needs are made here. A domain has none. */
+    const cctx_t *root = guard_root(ctx);
+    cctx_t *beat = node_domain(ctx) ? cctx_with_cancel(root) : cctx_with_deadline(root, CCTX_NEVER - 1);
     if (!beat) {
         failed = errno;
         errno = saved;

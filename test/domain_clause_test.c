@@ -6,7 +6,7 @@
 #include "support.h"
 
 #include <cctx/domain.h>
-#include <dirent.h>
+#include <cctx/guard.h>
 #include <cctx/signal.h>
 #include <cctx/wait.h>
 #include <poll.h>
@@ -280,11 +280,16 @@ static int use_all(struct host *h)
         CHECK(err == 0 || err == ENOMEM);
         failed += err != 0;
     }
+    cctx_guard_t guard = {{0}};
+    int armed = cctx_guard_arm(&guard, OF(6), add_one, &ran);
+    CHECK(armed == 0 || armed == ENOMEM);
+    failed += armed != 0;
     cctx_time_t before = cctx_domain_next(h->domain);
     CHECK(before != 0);
     size_t fired = cctx_domain_run(h->domain, h->now + CCTX_S(60));
     CHECK(fired <= 1);
     for (int i = 0; i < 4; i++) cctx_stop_wait(&cb[i]);
+    cctx_guard_disarm(&guard);
     if (n > 1) {
         cctx_t *c = (cctx_t *)(uintptr_t)kept[1];
         if (cctx_cancel_causef(c, 9, "%s of %d", "one", 9)) {
@@ -297,6 +302,7 @@ static int use_all(struct host *h)
     errno = 0;
     if (!cctx_wait_until(h->root, h->now) && errno == ENOMEM) failed++;
     while (n > 0) cctx_unref(kept[--n]);
+    cctx_domain_run(h->domain, h->now);         /* lets go of what the guard has left to it */
     return failed;
 #undef MADE
 #undef OF
@@ -865,6 +871,51 @@ static void a_domain_makes_no_thread(void **state)
     assert_int_equal(run_in_child(use_without_threads, NULL), 0);
 }
 
+/* B4, B6: the interrupts of a guard come in runs, by the domain's clock, and it makes no thread either. */
+static void guard_without_threads(void *arg)
+{
+    (void)arg;
+    unsigned before = threads_now();
+    struct host h;
+    host_make(&h, OWN_CLOCK);
+    cctx_t *ctx = cctx_with_timeout(h.root, CCTX_S(1));
+    for (int round = 0; round < 2; round++) {
+        cctx_guard_t guard;
+        int came = 0;
+        CHECK(cctx_guard_arm(&guard, ctx, add_one, &came) == 0);
+        if (round == 0) {
+            CHECK(came == 0 && cctx_domain_next(h.domain) == CCTX_S(1));
+            h.now = CCTX_S(1);
+            CHECK(cctx_domain_run(h.domain, h.now) == 1 && came == 1);
+        }
+        CHECK(came == 1 && cctx_domain_next(h.domain) == h.now);        /* what sees to the next one waits */
+        cctx_domain_run(h.domain, h.now);
+        cctx_time_t interval = CCTX_MS(1);
+        for (int i = 2; i < 12; i++) {
+            CHECK(cctx_domain_next(h.domain) == h.now + interval);
+            cctx_domain_run(h.domain, h.now + interval - 1);
+            CHECK(came == i - 1);
+            h.now += interval;
+            cctx_domain_run(h.domain, h.now);
+            CHECK(came == i);
+            interval = 2 * interval < CCTX_MS(100) ? 2 * interval : CCTX_MS(100);
+        }
+        cctx_guard_disarm(&guard);
+        CHECK(cctx_domain_next(h.domain) == CCTX_NEVER);
+        cctx_domain_run(h.domain, h.now + YEAR);
+        CHECK(came == 11);
+    }
+    cctx_unref(ctx);
+    host_end(&h);
+    CHECK(threads_now() == before);
+}
+
+static void a_guard_in_a_domain_makes_no_thread_and_comes_in_runs(void **state)
+{
+    (void)state;
+    assert_int_equal(run_in_child(guard_without_threads, NULL), 0);
+}
+
 /* ---- the child of a fork ---- */
 
 struct forked {
@@ -1047,6 +1098,7 @@ int main(void)
         cmocka_unit_test(a_domain_in_which_something_lives_is_busy),
         cmocka_unit_test(two_domains_share_nothing),
         cmocka_unit_test(a_domain_makes_no_thread),
+        cmocka_unit_test(a_guard_in_a_domain_makes_no_thread_and_comes_in_runs),
         cmocka_unit_test(a_domain_works_in_the_child_of_a_fork),
         cmocka_unit_test(a_run_in_the_middle_of_a_fork_is_the_childs_to_begin_anew),
     };

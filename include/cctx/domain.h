@@ -28,8 +28,8 @@
  *
  * CALLBACKS run, as ever, on the thread that cancels. Those of a context that was ended by a deadline, or by
  * cctx_cancel_async, run in cctx_domain_run (C28), after it has fired what was due. No runner thread is
- * needed, and cctx_after_func does not answer EAGAIN. (A guard, whose interrupts repeat by the library's clock,
- * makes the library's threads, whatever the domain of its context.)
+ * needed, and cctx_after_func does not answer EAGAIN. The interrupts of a guard after the first come in
+ * cctx_domain_run as well, at intervals of the domain's clock.
  *
  * COST: a domain counts its contexts in one word that its threads share, and each context, and each first
  * child or callback of one, is an allocation of 64 bytes.
@@ -130,9 +130,10 @@ CCTX_API size_t cctx_domain_run(cctx_domain_t *domain, cctx_time_t now);
  * background, is in progress or follows, and no callback is registered on the background; the last cctx_unref of
  * a context by another thread may just be returning.
  *
- * Returns    0; EINVAL for NULL; EBUSY, and nothing has changed: a context lives or is held by a callback, a
- *            cctx_domain_run is in progress, or a thread of the program was stopped in the middle of a call
- *            for so long (a second) that what it may look at could not be released.
+ * Returns    0; EINVAL for NULL; EBUSY, and nothing has changed: a context lives or is held by a callback (or
+ *            was, and cctx_domain_run has not come by since), a cctx_domain_run is in progress, or a thread of
+ *            the program was stopped in the middle of a call for so long (a second) that what it may look at
+ *            could not be released.
  * Blocking   until other threads have left the calls in which they may look at what was freed (a grace
  *            period), a second at most.
  */

@@ -44,7 +44,9 @@ typedef struct cctx_guard {
  * The first call comes where a callback of cctx_after_func does: on the thread that cancels, for a deadline on the
  * runner thread, and if ctx is done already here, before the return. The others come on the runner thread, a
  * millisecond after the first has returned, then after intervals that grow to a tenth of a second (B4). Two calls for
- * one guard never overlap.
+ * one guard never overlap. In a domain of one's own (<cctx/domain.h>) they come in cctx_domain_run, by the domain's
+ * clock: no thread is made, and the host goes on driving it while another thread is in the guarded call. Without memory
+ * for the next one none comes any more there.
  *
  * interrupt may do what a callback may, and disarm its own guard. It returns normally. While it blocks on the runner
  * thread it delays other callbacks and guards, never a deadline.

@@ -33,7 +33,6 @@ static cctx_t *timer_context(int64_t until)
     return ctx;
 }
 #define cctx_with_deadline(parent, until) timer_context(until)
-void deadline_fire(struct cctx *n) { cancel_deadline(n); }
 void timer_disarm(sync_ptr *) { abort(); }
 void timer_ring(struct timer *) {}
 int deadline_arm(struct thread *, struct cctx *, int64_t) { abort(); }
