@@ -16,9 +16,11 @@ void async_push(struct cctx *n)
     else timer_ring(&node_timer);
 }
 
+void async_owe(void) { sync_or_acqrel(&async_stack, (uintptr_t)ASYNC_DEBTS, async, none); }
+
 void async_note(void)
 {
-    sync_or_acqrel(&async_stack, (uintptr_t)ASYNC_DEBTS, async, none);
+    async_owe();
     timer_ring(&node_timer);
 }
 

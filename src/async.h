@@ -29,11 +29,13 @@ some:
 #endif
 }
 
-/* Async-signal-safe, both. n is done, pinned, and its queued is the caller's. Rings the timer's role, or the host of
+/* Async-signal-safe, all. n is done, pinned, and its queued is the caller's. Rings the timer's role, or the host of
  * n's domain. */
 void async_push(struct cctx *n);
 /* The signal handler has told somebody something: there are debts to settle (handler_settle). */
 void async_note(void);
+/* The same, without a ring: the next call of the program's has something to do. */
+void async_owe(void);
 
 /* Takes all: the nodes, oldest first, linked by family->link; *noted: there are debts. */
 struct cctx *async_take(bool *noted);

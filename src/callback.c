@@ -200,9 +200,9 @@ static bool runner_start(void)
 
 bool callback_service(void) { return runner_start(); }
 
-void callback_hand_over(struct cctx *first)
+bool callback_hand_over(struct cctx *first)
 {
-    if (!first) return;
+    if (!first) return true;
     struct cctx_domain *d = node_domain(first);
     sync_ptr *to = unlikely(d != NULL) ? &d->queue : &queue;
     for (struct cctx *n = first, *next; n; n = next) {
@@ -214,11 +214,16 @@ void callback_hand_over(struct cctx *first)
     }
     if (unlikely(d != NULL)) {
         domain_wake(d);
-        return;
+        return true;
     }
     sync_add_acqrel(&queue_bell, 1u, queue, none);
-    if (runner_start()) futex_wake(&queue_bell);
+    if (!runner_start()) return false;
+    futex_wake(&queue_bell);
+    return true;
 }
+
+bool callback_stranded(void) { return sync_load_relaxed(&queue, hint) != 0 && !runner_start(); }
+void callback_run_stranded(struct thread *t) { queue_run(t); }
 
 /* ------------------------------------------------------------------------------------------------- public */
 

@@ -59,10 +59,13 @@ static inline bool callback_any(struct family *f)
 
 /* Runs the callbacks of the nodes on a run list (linked by family->link, each pinned) and drops the pins. */
 void callback_run_list(struct thread *t, struct cctx *first);
-/* The same on the runner thread, which was made when the first callback was registered below a deadline. In the child
- * of a fork it is made again here; where that fails they wait for the next one that is handed over. In a domain
- * without threads they wait for its host. */
-void callback_hand_over(struct cctx *first);
+/* The same on the runner thread, which was made when the first callback was registered below a deadline. For others,
+ * and in the child of a fork, it is made here; false: it cannot be, and they are stranded. In a domain without threads
+ * they wait for its host. */
+bool callback_hand_over(struct cctx *first);
+/* Does something wait for a runner that cannot be made, even now? Then a thread that may run callbacks does it. */
+bool callback_stranded(void);
+void callback_run_stranded(struct thread *t);
 /* Makes the runner thread now; false if it cannot be made. */
 bool callback_service(void);
 /* Takes what waits for the host of d, for callback_run_list. */

@@ -260,7 +260,7 @@ static void finish(struct cctx *top, uint32_t old, enum cancel_where where)
         node_unref(t, top);
     }
     if (where == CANCEL_HERE) callback_run_list(t, w.run);
-    else callback_hand_over(w.run);
+    else if (!callback_hand_over(w.run)) async_owe();
     thread_end(t);
 }
 
@@ -375,7 +375,7 @@ static void told_settle(void *who, uint32_t times)
     thread_end(t);
 }
 
-void cancel_drain(void)
+static void drain(bool service)
 {
     bool noted;
     unsigned began = thread_generation();
@@ -385,4 +385,18 @@ void cancel_drain(void)
         if (thread_generation() != began) return;       /* a destructor forked: in the child the rest is the next cancel's */
     }
     if (noted) handler_settle(told_settle);
+    if (likely(!callback_stranded())) return;
+    if (service) {
+        async_owe();                    /* the service thread runs no callback */
+        return;
+    }
+    struct thread *t = thread_begin();
+    callback_run_stranded(t);
+    thread_end(t);
+}
+
+void cancel_drain(void) { drain(false); }
+void cancel_serve(void)
+{
+    if (async_waiting()) drain(true);
 }

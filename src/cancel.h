@@ -49,8 +49,10 @@ void cancel_deadline(struct cctx *n);
  * until a drain drops that; n's memory is kept over the call. */
 bool cancel_async(struct cctx *n);
 bool cancel_told(struct cctx *n, const cctx_cause_t *cause);
-/* Sees to it that what handlers canceled before the call is spread. In public functions, before they begin. */
+/* Sees to it that what handlers canceled before the call is spread. In public functions, before they begin: callbacks
+ * run here if there is no thread for them and none can be made. The second is for the thread of the timer. */
 void cancel_drain(void);
+void cancel_serve(void);
 static inline void cancel_catch_up(void)
 {
     if (unlikely(async_waiting())) cancel_drain();

@@ -39,7 +39,7 @@ static void timer_main(void)
     prctl(PR_SET_TIMERSLACK, 1UL, 0, 0, 0);
     for (bool slept = false;;) {
         uint32_t bell = timer_bell(&node_timer);        /* before it looks */
-        cancel_catch_up();
+        cancel_serve();
         int64_t now = clock_now();
         if (now >= timer_next(&node_timer)) {
             if (slept) pace = pace_next(pace, now);

@@ -284,6 +284,46 @@ static void callbacks_run_on_a_thread_of_the_library(void **state)
     in_child(callbacks_elsewhere);
 }
 
+static void *nothing(void *arg) { return arg; }
+enum next_call { BY_DERIVE, BY_WAIT, AFTER_THE_TIMER_THREAD, NEXT_CALLS };
+static void callbacks_without_a_thread(void *arg)
+{
+    enum next_call by = *(enum next_call *)arg;
+    pthread_t thread;
+    if (by == AFTER_THE_TIMER_THREAD) cctx_unref(cctx_with_timeout(cctx_background(), CCTX_S(3600)));
+    if (!refuse_call(SYS_clone3, EAGAIN) || !refuse_call(SYS_clone, EAGAIN) ||
+        pthread_create(&thread, NULL, nothing, NULL) == 0)
+        _exit(77);              /* no filters here */
+    cctx_t *top = cctx_with_cancel(cctx_background()), *kid = cctx_with_cancel(top);
+    cctx_callback_t cb[2];
+    int n = 0;
+    CHECK(cctx_after_func(top, &cb[0], count, &n) == 0 && cctx_after_func(kid, &cb[1], count, &n) == 0);
+    CHECK(cctx_cancel_async(top));
+    CHECK(n == 0 && cctx_err(top) == ECANCELED);
+    if (by == BY_WAIT) CHECK(cctx_wait(kid) == ECANCELED);
+    if (by == BY_DERIVE) cctx_unref(cctx_with_cancel(cctx_background()));
+    if (by == AFTER_THE_TIMER_THREAD) {
+        while (cctx_err(kid) == 0) sched_yield();       /* it is at work */
+        while (n == 0) cctx_unref(cctx_with_cancel(cctx_background()));
+    }
+    CHECK(n == 2 && cctx_err(kid) == ECANCELED);
+    cctx_unref(kid);
+    cctx_unref(top);
+}
+
+/* B2: where no thread for them runs and none can be made, in the next derive or wait. */
+static void callbacks_run_in_the_next_call_where_no_thread_can_be_made(void **state)
+{
+    (void)state;
+    for (enum next_call by = 0; by < NEXT_CALLS; by++) {
+        if (by == AFTER_THE_TIMER_THREAD && !threads_after_fork()) continue;
+        int status = run_in_child(callbacks_without_a_thread, &by);
+        if (WIFEXITED(status) && WEXITSTATUS(status) == 77)
+            NOT_APPLICABLE("system calls cannot be refused here");
+        assert_int_equal(status, 0);
+    }
+}
+
 /* C28, C29 */
 static void a_stop_wins_until_the_callback_has_started(void *arg)
 {
@@ -937,6 +977,7 @@ int main(void)
         cmocka_unit_test_setup(descendants_are_done_in_the_next_call_that_derives_cancels_or_waits, watch),
         cmocka_unit_test_setup(a_wait_that_begins_afterwards_sees_the_descendant_done, watch),
         cmocka_unit_test_setup(callbacks_run_on_a_thread_of_the_library, watch),
+        cmocka_unit_test_setup(callbacks_run_in_the_next_call_where_no_thread_can_be_made, watch),
         cmocka_unit_test_setup(a_callback_can_be_stopped_after_the_cancel_from_a_handler, watch),
         cmocka_unit_test_setup(the_handles_may_go_before_the_rest_is_seen_to, watch),
         cmocka_unit_test_setup(any_number_of_them_may_wait_for_the_next_call, watch),

@@ -14,8 +14,8 @@
  * In a program without the timer thread a thread that sleeps already in a wait on a descendant makes no such
  * call: cctx_service_start is for programs that cancel from handlers and wait.
  *
- * Callbacks run on the runner thread, never in a derivation or a wait (C28). If that cannot be made, they
- * wait for the next ones that are handed to it; cctx_service_start makes it beforehand.
+ * Callbacks run on the runner thread (C28). If it cannot be made they run in the next call that derives, cancels or
+ * waits, there; cctx_service_start makes it beforehand.
  *
  * A cctx_cancel on a context that cctx_cancel_async has ended returns false, and when it returns every
  * descendant is done: the promises of cctx_cancel hold whatever came before (C3).

@@ -11,6 +11,7 @@
 #include "epoch.h"
 #include "futex.h"
 #include "node.h"
+#include <cctx/signal.h>
 
 enum {
     CONTEXTS = 96,
@@ -61,8 +62,9 @@ struct context {
 
 struct attempt {
     int context;
-    enum { PLAIN, CAUSE, FORMAT } how;
+    enum { PLAIN, CAUSE, FORMAT, ASYNC } how;
     bool returned, won;
+    long since;
 };
 
 struct hook {
@@ -142,7 +144,7 @@ static bool explained(int x, int err, const cctx_cause_t *why)
     for (int i = 0; i < attempts; i++) {
         struct attempt *a = &attempt[i];
         if (a->context != x || err != ECANCELED || (a->returned && !a->won)) continue;
-        if (a->how == PLAIN ? why == &cctx_canceled : why->code == FIRST_CODE + i) return true;
+        if (a->how == PLAIN || a->how == ASYNC ? why == &cctx_canceled : why->code == FIRST_CODE + i) return true;
         if (a->how == FORMAT && run->settings.no_memory && why->code == ENOMEM) return true;
     }
     if (err == ETIMEDOUT && own_deadline_passed(c) && why == (c->has_cause ? &late : &cctx_deadline_exceeded))
@@ -259,7 +261,7 @@ static void close_it(int x)
     context[x].refs--;
     context[x].attempted = true;
     int number = attempts++;
-    attempt[number] = (struct attempt){x, PLAIN, false, true};
+    attempt[number] = (struct attempt){x, PLAIN, false, true, since};
     cctx_close((cctx_t *)(uintptr_t)context[x].ctx);
     check_swept(x, since);
 }
@@ -347,21 +349,23 @@ static int derive(enum kind kind, const int *parent, int parents, uint64_t *rand
 
 /* ---- cancel */
 
-/* last: the one that others may be waiting for. */
+/* last: the one that others may be waiting for. Of a cancel as from a handler x itself is done when it returns; what is
+ * below follows (B2): see finish. */
 static void cancel(int x, uint64_t *random, bool last)
 {
     struct context *c = &context[x];
     cctx_t *ctx = (cctx_t *)(uintptr_t)c->ctx;
     if (attempts >= ATTEMPTS - SPARE && !last) return;
-    int number = attempts++, how = (int)draw(random, 3);
+    int number = attempts++, how = (int)draw(random, last ? 3 : 4);
     bool can = c->kind == CANCEL || c->kind == DEADLINE || c->kind == ANY, won;
     attempt[number].context = can ? x : -1;
-    attempt[number].how = how == 0 ? PLAIN : how == 1 ? CAUSE : FORMAT;
+    attempt[number].how = how;
     cause[number] = (cctx_cause_t){FIRST_CODE + number, "because"};
     if (can) c->attempted = true;
-    long since = step;
-    if (how == 0) won = cctx_cancel(ctx);
-    else if (how == 1) won = cctx_cancel_cause(ctx, &cause[number]);
+    long since = attempt[number].since = step;
+    if (how == PLAIN) won = cctx_cancel(ctx);
+    else if (how == ASYNC) won = cctx_cancel_async(ctx);
+    else if (how == CAUSE) won = cctx_cancel_cause(ctx, &cause[number]);
     else won = cctx_cancel_causef(ctx, FIRST_CODE + number, "number %d", number);
     attempt[number].won = won;
     attempt[number].returned = true;
@@ -374,7 +378,7 @@ static void cancel(int x, uint64_t *random, bool last)
         CHECK(c->won < 0);
         c->won = number;
     }
-    check_swept(x, since);
+    if (how != ASYNC) check_swept(x, since);
     glance_at_all();
     look(x);
 }
@@ -391,7 +395,8 @@ static void fn(void *arg)
     CHECK(h->state == REGISTERED || h->state == REGISTERING);
     CHECK(h->ran == 0 && h->stopped == 0);
     CHECK(!machine_is_timer());
-    CHECK(!waits[machine_self()]);
+    /* B2: where no thread can be made for it, what an asynchronous cancel leaves runs in the next call. */
+    CHECK(!waits[machine_self()] || run->settings.no_memory);
     h->ran++;
     h->running = true;
     CHECK(o >= 0 && cctx_err(context[o].ctx) != 0);
@@ -755,6 +760,8 @@ static void finish(struct hands *me)
     cctx_wait_until(cctx_background(), last);
     cctx_wait_until(cctx_background(), last + 1000);
     machine_settle();
+    for (int i = 0; i < attempts; i++)
+        if (attempt[i].how == ASYNC && attempt[i].context >= 0) check_swept(attempt[i].context, attempt[i].since);
     for (int x = 0; x < contexts; x++)
         if (context[x].refs > 0 && owner(x) >= 0 && context[x].deadline <= last)
             CHECK(cctx_err(context[x].ctx) != 0);
