@@ -291,10 +291,11 @@ static void callbacks_without_a_thread(void *arg)
     enum next_call by = *(enum next_call *)arg;
     pthread_t thread;
     if (by == AFTER_THE_TIMER_THREAD) cctx_unref(cctx_with_timeout(cctx_background(), CCTX_S(3600)));
-    if (!refuse_call(SYS_clone3, EAGAIN) || !refuse_call(SYS_clone, EAGAIN) ||
+    if (!refuse_call_to_all(SYS_clone3, EAGAIN) || !refuse_call_to_all(SYS_clone, EAGAIN) ||
         pthread_create(&thread, NULL, nothing, NULL) == 0)
         _exit(77);              /* no filters here */
     cctx_t *top = cctx_with_cancel(cctx_background()), *kid = cctx_with_cancel(top);
+    cctx_t *other = cctx_with_cancel(cctx_background()), *last = cctx_with_cancel(other);
     cctx_callback_t cb[2];
     int n = 0;
     CHECK(cctx_after_func(top, &cb[0], count, &n) == 0 && cctx_after_func(kid, &cb[1], count, &n) == 0);
@@ -303,10 +304,16 @@ static void callbacks_without_a_thread(void *arg)
     if (by == BY_WAIT) CHECK(cctx_wait(kid) == ECANCELED);
     if (by == BY_DERIVE) cctx_unref(cctx_with_cancel(cctx_background()));
     if (by == AFTER_THE_TIMER_THREAD) {
-        while (cctx_err(kid) == 0) sched_yield();       /* it is at work */
+        /* It is at work, and comes by once more. */
+        alarm(10);
+        while (cctx_err(kid) == 0) sched_yield();
+        CHECK(cctx_cancel_async(other));
+        while (cctx_err(last) == 0) sched_yield();
         while (n == 0) cctx_unref(cctx_with_cancel(cctx_background()));
     }
     CHECK(n == 2 && cctx_err(kid) == ECANCELED);
+    cctx_unref(last);
+    cctx_unref(other);
     cctx_unref(kid);
     cctx_unref(top);
 }

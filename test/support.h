@@ -421,7 +421,7 @@ static inline bool threads_after_fork(void)
  * From here on a system call of this thread, and of those that it makes, is an error. False: there are no filters
  * here. (By the call's own number: test/coverage takes prctl's form of it for the end of all calls.)
  */
-static inline bool refuse_call(unsigned number, unsigned error)
+static inline bool refuse_call_by(unsigned flags, unsigned number, unsigned error)
 {
     struct sock_filter code[] = {
         BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
@@ -431,7 +431,16 @@ static inline bool refuse_call(unsigned number, unsigned error)
     };
     struct sock_fprog program = {sizeof code / sizeof *code, code};
     return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 &&
-           syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &program) == 0;
+           syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, flags, &program) == 0;
+}
+static inline bool refuse_call(unsigned number, unsigned error)
+{
+    return refuse_call_by(0, number, error);
+}
+/* And of all threads of the process. */
+static inline bool refuse_call_to_all(unsigned number, unsigned error)
+{
+    return refuse_call_by(SECCOMP_FILTER_FLAG_TSYNC, number, error);
 }
 
 typedef struct syscall_log {
