@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* cctx - contexts that several processes see, in shared memory. */
+/* cctx/shared.h - contexts that several processes see, in shared memory. */
 #ifndef CCTX_SHARED_H
 #define CCTX_SHARED_H
 
