@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
-# Makes of what abidw writes of libcctx.so what a program can see of it: a struct is opaque unless its tag is in
-# public, as in " cctx_cause cctx_key "; types that no function, variable or public struct leads to are left out.
-# (abidw's own --headers-dir goes by the names of files, in which src/domain.h is public and which it misreads in
+# Makes of what abidw writes of libcctx.so what a program can see of it: a struct is opaque unless its tag
+# is in public, as in " cctx_cause cctx_key "; types that nothing leads to are left out. (abidw's own
+# --headers-dir goes by the names of files, by which src/domain.h is public, and which it misreads in
 # clang's debug information.)
 function keep(id,    n, i, ref) {
     if (kept[id]++) return

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
-# Two Debian packages, which `cpack` makes in a build whose prefix is /usr: libcctx0, the library, and libcctx-dev,
-# all that it takes to build with it. Version and date are those of the header and of CHANGELOG.md.
+# Two Debian packages, which `cpack` makes in a build whose prefix is /usr: libcctx0, the library, and
+# libcctx-dev, all that it takes to build with it. Version and date are those of the header and of
+# CHANGELOG.md.
 set(package_files ${CMAKE_CURRENT_LIST_DIR})
 set(revision 1)
 set(major ${PROJECT_VERSION_MAJOR})

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: BSD-2-Clause
-# The last hand to what is packed: manual pages and changelogs are compressed, always to the same bytes, and what the
-# linker and CPack leave in the libraries of no use to a program is taken out.
+# The last hand to what is packed: manual pages and changelogs are compressed, always to the same bytes, and
+# what the linker and CPack leave in the libraries of no use to a program is taken out.
 file(GLOB_RECURSE files ${CPACK_TEMPORARY_DIRECTORY}/*)
 foreach(file ${files})
     if(IS_SYMLINK ${file})
