@@ -33,7 +33,7 @@
  * file descriptor left for the cancellable, runs on.
  *
  * Memory is GLib's where it is its structures' (then the program ends where there is none, as GLib's programs
- * do); the rest is reported. All may be called on any thread.
+ * do); the rest is reported. All may be called on any thread. GLib 2.36 or later.
  */
 
 #ifdef __cplusplus
@@ -137,7 +137,7 @@ static inline GCancellable *cctx_glib_cancellable_new(const cctx_t *ctx, GError 
     int err;
 
     g_weak_ref_init(&follower->cancellable, cancellable);
-    g_object_set_data_full(G_OBJECT(cancellable), "cctx", follower, cctx_glib_forget);
+    g_object_set_data_full(G_OBJECT(cancellable), "cctx-follower", follower, cctx_glib_forget);
     err = cctx_after_func(ctx, &follower->callback, cctx_glib_cancel, follower);
     if (err != 0) {
         cctx_glib_fail(error, err, NULL);
@@ -161,17 +161,18 @@ typedef struct cctx_glib_link {
     cctx_t *hook, *ctx;
     GCancellable *cancellable;
     gulong handler;
+    unsigned owners;
 } cctx_glib_link_t;
 
-static inline void cctx_glib_link_free(gpointer link)
+static inline void cctx_glib_link_unref(gpointer arg, GClosure *closure)
 {
-    cctx_unref(((cctx_glib_link_t *)link)->hook);
-}
+    cctx_glib_link_t *link = (cctx_glib_link_t *)arg;
 
-static inline void cctx_glib_link_unref(gpointer link, GClosure *closure)
-{
     (void)closure;
-    g_atomic_rc_box_release_full(link, cctx_glib_link_free);
+    if (__atomic_sub_fetch(&link->owners, 1, __ATOMIC_ACQ_REL) != 0)
+        return;
+    cctx_unref(link->hook);
+    g_free(link);
 }
 
 static inline void cctx_glib_cancelled(GCancellable *cancellable, gpointer link)
@@ -199,9 +200,10 @@ static inline void cctx_glib_cancel_context(void *arg)
  */
 static inline cctx_glib_link_t *cctx_glib_connect(GCancellable *cancellable, cctx_t *ctx, GError **error)
 {
-    cctx_glib_link_t *link = g_atomic_rc_box_new0(cctx_glib_link_t);
+    cctx_glib_link_t *link = g_new0(cctx_glib_link_t, 1);
     int err = cancellable && ctx ? 0 : EINVAL;
 
+    link->owners = 1;
     if (err == 0 && !(link->hook = cctx_with_cancel(cctx_background())))
         err = errno;
     if (err == 0)
@@ -214,7 +216,7 @@ static inline cctx_glib_link_t *cctx_glib_connect(GCancellable *cancellable, cct
     (void)cctx_ref(ctx);
     link->ctx = ctx;
     link->cancellable = G_CANCELLABLE(g_object_ref(cancellable));
-    (void)g_atomic_rc_box_acquire(link);
+    link->owners = 2;
     link->handler = g_signal_connect_data(cancellable, "cancelled", G_CALLBACK(cctx_glib_cancelled), link,
                                           cctx_glib_link_unref, (GConnectFlags)0);
     /* Connected first and looked at second: a cancel between the two is seen twice, not never. */

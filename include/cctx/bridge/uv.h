@@ -16,10 +16,10 @@
  *
  *     cctx_uv_open(&uv, loop, cctx_background());
  *     request = cctx_with_timeout(uv.ctx, CCTX_S(5));
- *     cctx_uv_watch(&uv, &watcher, request, give_up);           // give_up(&watcher, UV_ETIMEDOUT) on the
- *     loop cctx_uv_queue_work(&uv, &work, request, compute, answer); // compute(request, &work) in the pool
+ *     cctx_uv_watch(&uv, &watcher, request, give_up); // on the loop, with UV_ETIMEDOUT
+ *     cctx_uv_queue_work(&uv, &work, request, compute, answer); // in the pool; then on the loop
  *     ...
- *     cctx_uv_close(&uv, NULL);                                 // ends all that, and lets uv_run return
+ *     cctx_uv_close(&uv, NULL); // ends all that, and lets uv_run return
  *
  * A request that libuv itself can cancel (uv_getaddrinfo, uv_fs_read, uv_random) ends with a context by a
  * watcher that calls uv_cancel; a connection by one that calls uv_close. For a loop that fires the deadlines
@@ -33,11 +33,12 @@
  *              program's; it reads ctx of cctx_uv_t; the other fields are private.
  *
  * TRAPS OF LIBUV. uv_async_send, the one function for other threads, must not meet a handle that is being
- * closed: here there is one handle, which is closed when nothing can send to it any more. uv_cancel says
- * UV_EBUSY of work that has started: so such work looks at its context. The pool has four threads
- * (UV_THREADPOOL_SIZE) for all loops, files and names: work that does not look keeps others waiting, which no
- * bridge can help. Who closes all handles of a loop by uv_walk leaves out those whose data is their own
- * bridge: uv.async.
+ * closed: here there is one handle, however many watchers, and it is closed when nothing can send to it any
+ * more. (So who closes all handles of a loop by uv_walk leaves out uv.async.) uv_cancel says UV_EBUSY of work
+ * that has started: such work looks at its context. The pool has four threads (UV_THREADPOOL_SIZE) for all
+ * loops, files and names: work that does not look keeps others waiting, which no bridge can help.
+ *
+ * libuv 1.10 or later.
  */
 
 #ifdef __cplusplus

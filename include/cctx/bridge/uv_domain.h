@@ -22,7 +22,8 @@
  *
  * Deadlines are as exact as libuv's timers: never early, a millisecond or two late, and later where a
  * callback keeps the loop. (Who sleeps in cctx_wait or cctx_sleep, in the pool, is not held up by the loop.)
- * The functions are called on the loop's thread; contexts are used by all.
+ * The functions are called on the loop's thread; contexts are used by all. Who closes all handles of a loop
+ * by uv_walk leaves out the two of a domain.
  */
 
 #ifdef __cplusplus

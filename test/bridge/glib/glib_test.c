@@ -666,8 +666,9 @@ static void a_source_without_a_descriptor_is_an_error(void **state)
 
 /* ---- the program ---- */
 
-/* Runs it with this input, which stays open unless it is to end; its output is in text. Returns its exit status. */
-static int run_program(const char *milliseconds, const char *input, bool ends, int signal, char *text, size_t size)
+/* Runs it until it closes its output. Its input ends, or stays open. Returns its exit status. */
+static int run_program(const char *milliseconds, const char *input, bool ends, int signal, char *text,
+                       size_t size)
 {
     int in[2], out[2], status = -1;
     size_t used = 0;

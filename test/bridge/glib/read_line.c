@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Reads lines from the standard input with GIO, one after the other, until a limit of time, Ctrl-C or the end.
+ * Reads lines from the standard input with GIO, one by one, until a limit of time, Ctrl-C or the end.
  *
  *     usage: glib_read_line MILLISECONDS
  */

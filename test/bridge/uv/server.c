@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * A server on libuv whose work ends with its request: at a limit of time, when the client hangs up, or when the
- * server is told to stop. It answers each connection with the number of primes below a limit. Deadlines are
- * fired by the loop; the program has no threads but those of libuv's pool.
+ * A server on libuv whose work ends with its request: at a limit of time, when the client hangs up, or when
+ * the server is told to stop. It answers each connection with the number of primes below a limit. The loop
+ * fires the deadlines; the program has no threads but those of libuv's pool.
  *
  *     usage: uv_server LIMIT MILLISECONDS
  */
@@ -17,7 +17,6 @@ static uv_tcp_t listener;
 static unsigned long limit;
 static int64_t patience;
 
-/* [connection] */
 typedef struct connection {
     uv_tcp_t tcp;
     cctx_t *ctx; /* of what is done for it: in the pool, or anywhere else */
@@ -25,6 +24,12 @@ typedef struct connection {
     unsigned long primes;
 } connection_t;
 
+static void closed(uv_handle_t *tcp)
+{
+    free(tcp->data);
+}
+
+/* [work] */
 static int count(const cctx_t *ctx, cctx_uv_work_t *work) /* in the pool */
 {
     connection_t *connection = work->data;
@@ -40,11 +45,6 @@ static int count(const cctx_t *ctx, cctx_uv_work_t *work) /* in the pool */
     return 0;
 }
 
-static void closed(uv_handle_t *tcp)
-{
-    free(tcp->data);
-}
-
 static void answer(cctx_uv_work_t *work, int status) /* on the loop */
 {
     connection_t *connection = work->data;
@@ -58,6 +58,7 @@ static void answer(cctx_uv_work_t *work, int status) /* on the loop */
     cctx_close(connection->ctx);
     uv_close((uv_handle_t *)&connection->tcp, closed);
 }
+/* [work end] */
 
 static void receive(uv_stream_t *tcp, ssize_t n, const uv_buf_t *buf)
 {
@@ -94,7 +95,6 @@ static void connected(uv_stream_t *server, int status)
     }
     uv_read_start((uv_stream_t *)&connection->tcp, buffer, receive);
 }
-/* [connection end] */
 
 static void stop(uv_signal_t *signal, int number)
 {
