@@ -2,8 +2,18 @@
 /* The bridge to RocksDB, on a database in a temporary folder. No block is cached: each seek reads a file. */
 #include "figure.h"
 
+#include <rocksdb/c.h>
+
+/* What the bridge calls when a context ends can be held here, to see that the end of a scope waits for it. */
+static void held_disable(rocksdb_t *of);
+static void held_cancel(rocksdb_t *of, unsigned char wait);
+
+#define rocksdb_disable_manual_compaction held_disable
+#define rocksdb_cancel_all_background_work held_cancel
 #include <cctx/bridge/rocksdb.h>
-#include <cctx/wait.h>
+#undef rocksdb_disable_manual_compaction
+#undef rocksdb_cancel_all_background_work
+
 #include <spawn.h>
 
 #define KEYS SCALED(400000)
@@ -91,6 +101,49 @@ static uint64_t wall_us(void)
     struct timespec now;
     clock_gettime(CLOCK_REALTIME, &now);
     return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
+}
+
+typedef struct hold {
+    gate_t reached, go;
+    bool held, passed;
+    cctx_t *ctx;
+    pid_t tid; /* the thread whose sleep ends the hold */
+} hold_t;
+
+static hold_t hold;
+
+static void pass(void)
+{
+    if (!hold.held)
+        return;
+    gate_open(&hold.reached);
+    gate_wait(&hold.go);
+    hold.passed = true;
+}
+
+static void held_disable(rocksdb_t *of)
+{
+    pass();
+    rocksdb_disable_manual_compaction(of);
+}
+
+static void held_cancel(rocksdb_t *of, unsigned char wait)
+{
+    pass();
+    rocksdb_cancel_all_background_work(of, wait);
+}
+
+static void *hold_cancel(void *arg)
+{
+    cctx_cancel(hold.ctx);
+    return arg;
+}
+
+static void *hold_let_go(void *arg)
+{
+    await_sleep(hold.tid);
+    gate_open(&hold.go);
+    return arg;
 }
 
 /* How many keys a loop sees; its error in *err. cancel_at: the key at which it cancels the context, or 0. */
@@ -298,15 +351,16 @@ static void a_compaction_ends_at_the_deadline(void **state)
 {
     (void)state;
     watchdog(120);
-    int n = 0;
-    cctx_t *ctx = cctx_with_timeout(cctx_background(), CCTX_MS(30));
-    int err = 0;
-    for (cctx_rocksdb_t scope; cctx_rocksdb_compact_begin(&scope, db, ctx) == 0; n++) {
-        compact(db);
-        err = cctx_rocksdb_compact_end(&scope);
+    int n = 0, err = 0;
+    while (n == 0) { /* unless the time is up before the first one has begun */
+        cctx_t *ctx = cctx_with_timeout(cctx_background(), CCTX_MS(30));
+        for (cctx_rocksdb_t scope; cctx_rocksdb_compact_begin(&scope, db, ctx) == 0; n++) {
+            compact(db);
+            err = cctx_rocksdb_compact_end(&scope);
+        }
+        cctx_unref(ctx);
     }
-    assert_true(n > 0 && err == ETIMEDOUT);
-    cctx_unref(ctx);
+    assert_int_equal(err, ETIMEDOUT);
     watchdog(0);
 }
 
@@ -414,6 +468,36 @@ static void the_background_work_ends_with_the_context_and_nothing_is_lost(void *
     compact(shut);
     assert_int_equal(files_at_level0(shut), 0);
     rocksdb_close(shut);
+    watchdog(0);
+}
+
+static void the_end_of_a_scope_waits_for_what_the_context_has_begun(void **state)
+{
+    (void)state;
+    char path[64];
+    snprintf(path, sizeof path, "%s/held", folder);
+    watchdog(120);
+    for (int shutdown = 0; shutdown < 2; shutdown++) {
+        rocksdb_t *held = open_db(path);
+        cctx_rocksdb_t scope;
+        hold = (hold_t){.held = true, .ctx = live(), .tid = gettid()};
+        if (shutdown)
+            assert_int_equal(cctx_rocksdb_shutdown_begin(&scope, held, hold.ctx), 0);
+        else
+            assert_int_equal(cctx_rocksdb_compact_begin(&scope, held, hold.ctx), 0);
+        pthread_t cancels = thread_start(hold_cancel, NULL);
+        gate_wait(&hold.reached);
+        pthread_t lets_go = thread_start(hold_let_go, NULL);
+        int err = shutdown ? cctx_rocksdb_shutdown_end(&scope) : cctx_rocksdb_compact_end(&scope);
+        bool passed = hold.passed;
+        assert_true(passed);
+        assert_int_equal(err, ECANCELED);
+        thread_join(lets_go);
+        thread_join(cancels);
+        rocksdb_close(held);
+        cctx_unref(hold.ctx);
+        hold = (hold_t){.held = false};
+    }
     watchdog(0);
 }
 
@@ -574,6 +658,7 @@ int main(void)
         cmocka_unit_test(a_compaction_ends_at_the_deadline),
         cmocka_unit_test(the_next_compaction_is_never_refused),
         cmocka_unit_test(the_background_work_ends_with_the_context_and_nothing_is_lost),
+        cmocka_unit_test(the_end_of_a_scope_waits_for_what_the_context_has_begun),
         cmocka_unit_test(the_program_ends_at_its_time_or_on_a_signal),
         cmocka_unit_test(from_the_cancel_until_the_iteration_has_stopped),
         cmocka_unit_test(from_the_cancel_until_the_compaction_has_stopped),
