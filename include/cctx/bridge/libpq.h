@@ -23,9 +23,11 @@
  * to the session's process was sent. It is called here, on the thread that waits for the statement, and
  * nowhere else; so each signal is pending before the call returns, and the process has it when it reads what
  * is sent next: the kernel delivers it on the way out of that read. There the server drops it, since a
- * session that reads a command has none to cancel. For the same reason one that comes before the statement
- * was read, or between two of its messages, is lost: so the cancel is sent again, after 10 ms, 20 ms, ...
- * 640 ms, until the answer is there.
+ * session that reads a command has none to cancel.
+ *
+ * For the same reason a cancel that comes before the statement was read, or between two of its messages, is
+ * lost, and PostgreSQL 15 loses those that come while it compiles a statement (jit). So the cancel is sent
+ * again, after 10 ms, 20 ms, ... 640 ms, until the answer is there.
  *
  * TRAPS
  *
@@ -40,12 +42,13 @@
  *   context.
  * - A COPY returns as from PQexec once it has begun, and the data is the program's business.
  * - Not in pipeline mode: there one answer is not one statement's.
+ * - To restore the blocking mode clears PQerrorMessage(conn): PQresultErrorMessage(result) has it.
  *
  * For all functions:
  *
  *   Returns    a PGresult, to be freed with PQclear, as of PQexec: the last one, or PGRES_FATAL_ERROR. NULL:
- *              nothing was executed, since ctx was done already, its descriptor could not be made (cctx_fd),
- *              or libpq refused (PQerrorMessage). cctx_pq_err tells.
+ *              nothing was sent, since ctx was done already, its descriptor could not be made (cctx_fd),
+ *              conn is in pipeline mode or NULL, or memory ran out. cctx_pq_err tells.
  *   Threads    one at a time for one connection, as for all of libpq. Any thread may cancel ctx.
  *   Ownership  conn is the caller's before and after; its blocking mode is as it was.
  *   Blocking   until the server has answered; after the end of ctx as long as said above. A handler that runs
@@ -65,9 +68,18 @@
 #endif
 
 /* Whether ctx is live and can be polled, so that nothing is sent which could not be waited for. */
-static inline bool cctx_pq_private_ready(const cctx_t *ctx)
+static inline bool cctx_pq_private_live(const cctx_t *ctx)
 {
     return cctx_err(ctx) == 0 && (cctx_fd(ctx) >= 0 || errno == EDEADLK);
+}
+
+/* Whether a statement may be sent; then conn does not block. Where conn is lost, the send says so. */
+static inline bool cctx_pq_private_ready(const cctx_t *ctx, PGconn *conn)
+{
+    if (!conn || !cctx_pq_private_live(ctx) || PQpipelineStatus(conn) != PQ_PIPELINE_OFF)
+        return false;
+    PQsetnonblocking(conn, 1);
+    return true;
 }
 
 /*
@@ -78,6 +90,7 @@ static inline bool cctx_pq_private_ready(const cctx_t *ctx)
  * context; cctx_pq_exec does it without.
  *
  * Returns    NULL: nothing was sent, or conn is NULL.
+ * Errors     a wait that cannot be made (cctx_fd: EMFILE, ENOMEM) ends the statement as the end of ctx does.
  */
 static inline PGresult *cctx_pq_wait(const cctx_t *ctx, PGconn *conn)
 {
@@ -129,20 +142,25 @@ static inline PGresult *cctx_pq_wait(const cctx_t *ctx, PGconn *conn)
  * One statement, unlike PQexec. A large parameter is sent without blocking: the context ends that, too. conn
  * has no statement under way.
  */
+static inline PGresult *cctx_pq_private_sent(const cctx_t *ctx, PGconn *conn, int sent, int was)
+{
+    /* What libpq said of a send that it refused is kept by the result: the change of mode clears it. */
+    PGresult *result = sent ? cctx_pq_wait(ctx, conn) : PQmakeEmptyPGresult(conn, PGRES_FATAL_ERROR);
+
+    PQsetnonblocking(conn, was);
+    return result;
+}
+
 static inline PGresult *cctx_pq_exec_params(const cctx_t *ctx, PGconn *conn, const char *statement, int n,
                                             const Oid *types, const char *const *values, const int *lengths,
                                             const int *formats, int result_format)
 {
-    PGresult *result = NULL;
-    int was = PQisnonblocking(conn);
+    int was = PQisnonblocking(conn), sent;
 
-    if (!cctx_pq_private_ready(ctx) || PQpipelineStatus(conn) != PQ_PIPELINE_OFF ||
-        PQsetnonblocking(conn, 1) != 0)
+    if (!cctx_pq_private_ready(ctx, conn))
         return NULL;
-    if (PQsendQueryParams(conn, statement, n, types, values, lengths, formats, result_format))
-        result = cctx_pq_wait(ctx, conn);
-    PQsetnonblocking(conn, was);
-    return result;
+    sent = PQsendQueryParams(conn, statement, n, types, values, lengths, formats, result_format);
+    return cctx_pq_private_sent(ctx, conn, sent, was);
 }
 
 static inline PGresult *cctx_pq_exec(const cctx_t *ctx, PGconn *conn, const char *statement, int n,
@@ -155,16 +173,12 @@ static inline PGresult *cctx_pq_exec_prepared(const cctx_t *ctx, PGconn *conn, c
                                               const char *const *values, const int *lengths,
                                               const int *formats, int result_format)
 {
-    PGresult *result = NULL;
-    int was = PQisnonblocking(conn);
+    int was = PQisnonblocking(conn), sent;
 
-    if (!cctx_pq_private_ready(ctx) || PQpipelineStatus(conn) != PQ_PIPELINE_OFF ||
-        PQsetnonblocking(conn, 1) != 0)
+    if (!cctx_pq_private_ready(ctx, conn))
         return NULL;
-    if (PQsendQueryPrepared(conn, name, n, values, lengths, formats, result_format))
-        result = cctx_pq_wait(ctx, conn);
-    PQsetnonblocking(conn, was);
-    return result;
+    sent = PQsendQueryPrepared(conn, name, n, values, lengths, formats, result_format);
+    return cctx_pq_private_sent(ctx, conn, sent, was);
 }
 
 /*
@@ -173,7 +187,7 @@ static inline PGresult *cctx_pq_exec_prepared(const cctx_t *ctx, PGconn *conn, c
  * Returns    0          the server has done it.
  *            ECANCELED  or ETIMEDOUT: cctx_err(ctx), since ctx was done: the server says that it canceled the
  *                       statement (57014), or nothing was executed, or the connection was lost.
- *            EIO        another error, also if ctx is done: PQresultErrorMessage or PQerrorMessage has it.
+ *            EIO        another error, also if ctx is done: PQresultErrorMessage has it.
  */
 static inline int cctx_pq_err(const cctx_t *ctx, const PGresult *result)
 {
@@ -196,7 +210,7 @@ static inline int cctx_pq_err(const cctx_t *ctx, const PGresult *result)
  */
 static inline PGconn *cctx_pq_connect(const cctx_t *ctx, const char *conninfo)
 {
-    PGconn *conn = cctx_pq_private_ready(ctx) ? PQconnectStart(conninfo) : NULL;
+    PGconn *conn = cctx_pq_private_live(ctx) ? PQconnectStart(conninfo) : NULL;
     PostgresPollingStatusType next = PGRES_POLLING_WRITING;
 
     while (conn && PQstatus(conn) != CONNECTION_BAD && next != PGRES_POLLING_OK &&

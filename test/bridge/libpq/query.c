@@ -11,7 +11,7 @@
 #include <stdlib.h>
 
 /* [query] */
-/* Prints the rows, a line each. An error is 0, ECANCELED, ETIMEDOUT or EIO. */
+/* Prints the rows, a line each. Returns 0, ECANCELED, ETIMEDOUT or EIO. */
 static int query(const cctx_t *ctx, PGconn *conn, const char *statement, int n, const char *const *values)
 {
     PGresult *result = cctx_pq_exec(ctx, conn, statement, n, values);
@@ -20,6 +20,8 @@ static int query(const cctx_t *ctx, PGconn *conn, const char *statement, int n, 
     for (int row = 0; err == 0 && row < PQntuples(result); row++)
         for (int column = 0; column < PQnfields(result); column++)
             printf("%s%c", PQgetvalue(result, row, column), column + 1 < PQnfields(result) ? '\t' : '\n');
+    if (err == EIO)
+        fputs(PQresultErrorMessage(result), stderr);
     PQclear(result);
     return err;
 }
@@ -41,9 +43,11 @@ int main(int argc, char **argv)
     conn = cctx_pq_connect(ctx, argv[1]);
     if (conn && PQstatus(conn) == CONNECTION_OK)
         err = query(ctx, conn, argv[3], argc - 4, (const char *const *)(argv + 4));
-    if (err == EIO)
-        fprintf(stderr, "query: %s", conn ? PQerrorMessage(conn) : "no connection\n");
-    else if (err)
+    else if (conn)
+        fputs(PQerrorMessage(conn), stderr);
+    else
+        err = cctx_pq_err(ctx, NULL);
+    if (err == ECANCELED || err == ETIMEDOUT)
         fprintf(stderr, "query: %s\n", cctx_cause(ctx)->text);
     PQfinish(conn);
     cctx_close(ctx);
