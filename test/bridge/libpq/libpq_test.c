@@ -21,9 +21,18 @@ static int counted_cancel(PGcancel *cancel, char *text, int size)
     }
     return PQcancel(cancel, text, size);
 }
+
+/* Whether the memory for a cancel is refused. */
+static bool no_memory;
+static PGcancel *scarce_cancel(PGconn *conn)
+{
+    return no_memory ? NULL : PQgetCancel(conn);
+}
 #define PQcancel counted_cancel
+#define PQgetCancel scarce_cancel
 #include <cctx/bridge/libpq.h>
 #undef PQcancel
+#undef PQgetCancel
 
 #include <arpa/inet.h>
 #include <fcntl.h>
@@ -497,6 +506,22 @@ static void a_server_that_does_not_obey_is_given_up_after_the_grace(void **state
     free(large);
 }
 
+static void a_statement_that_cannot_be_canceled_is_given_up_after_the_grace(void **state)
+{
+    PGconn *conn = connected();
+    cctx_t *ctx = cctx_with_timeout(cctx_background(), CCTX_MS(100));
+
+    (void)state;
+    grace = CCTX_MS(100);
+    no_memory = true;
+    assert_int_equal(err_of(ctx, conn, "SELECT pg_sleep(60)"), ETIMEDOUT);
+    no_memory = false;
+    grace = CCTX_S(60);
+    assert_int_equal(PQstatus(conn), CONNECTION_BAD);
+    PQfinish(conn);
+    cctx_close(ctx);
+}
+
 static void a_cancel_from_another_thread_ends_a_statement_that_runs(void **state)
 {
     enum { ROUNDS = 300 };
@@ -648,6 +673,7 @@ int main(void)
         cmocka_unit_test(a_connect_ends_with_its_context),
         cmocka_unit_test(the_server_itself_ends_what_outlasts_the_deadline),
         cmocka_unit_test(a_server_that_does_not_obey_is_given_up_after_the_grace),
+        cmocka_unit_test(a_statement_that_cannot_be_canceled_is_given_up_after_the_grace),
         cmocka_unit_test(a_cancel_from_another_thread_ends_a_statement_that_runs),
         cmocka_unit_test(a_cancel_never_hits_the_next_statement),
         cmocka_unit_test(the_program_prints_rows_and_ends_with_its_time),
