@@ -223,12 +223,19 @@ typedef struct canceler {
     unsigned requests;
     gate_t *gate;
     pid_t sleeper; /* and when this thread sleeps */
+    bool apart;    /* on another CPU than that thread: else it hands its own over, and wakes none */
+    int cpu;
     int64_t at;
 } canceler_t;
 
 static void *canceler_main(void *arg)
 {
     canceler_t *c = arg;
+    cpu_set_t cpus;
+    if (c->apart && sched_getaffinity(0, sizeof cpus, &cpus) == 0 && CPU_COUNT(&cpus) > 1) {
+        CPU_CLR((size_t)c->cpu, &cpus);
+        CHECK(sched_setaffinity(0, sizeof cpus, &cpus) == 0);
+    }
     if (c->requests)
         server_await(&server.requests, c->requests);
     if (c->gate)
@@ -726,8 +733,12 @@ static void the_figure_of_a_cancel_until_the_transfer_has_stopped(void **state)
         body_t body = {.size = 0};
         cctx_t *ctx = live();
         CURL *easy = client("never", &body);
-        canceler_t c;
-        cancel_at_next_request(&c, ctx);
+        canceler_t c = {.ctx = ctx,
+                        .requests = server_counted(&server.requests) + 1,
+                        .sleeper = gettid(),
+                        .apart = true,
+                        .cpu = sched_getcpu()};
+        c.thread = thread_start(canceler_main, &c);
         assert_int_equal(cctx_curl_perform(ctx, multi, easy), CURLE_ABORTED_BY_CALLBACK);
         ns[i] = now_ns();
         thread_join(c.thread);
