@@ -6,10 +6,10 @@
 /*
  * WHAT IT IS FOR
  *
- * A request of io_uring owns its buffers until it completes, and a ring has one submitter: so who cancels a context must
- * neither submit anything nor free anything. The owner of the ring sleeps for a completion, and the end of a context is
- * made one: a request for the futex word of the context (Linux 6.7), or a poll of its descriptor. The owner then cancels
- * what is in flight, and waits for its completions as well.
+ * A request of io_uring owns its buffers until it completes, and a ring has one submitter: so who cancels a
+ * context must neither submit anything nor free anything. The owner of the ring sleeps for a completion, and
+ * the end of a context is made one: a request for the futex word of the context (Linux 6.7), or a poll of its
+ * descriptor. The owner then cancels what is in flight, and waits for its completions as well.
  *
  * cctx_uring_perform does this for one request:
  *
@@ -22,12 +22,12 @@
  *     io_uring_prep_recv(&request, fd, buf, sizeof buf, 0);
  *     err = cctx_uring_perform(ctx, &uring, &request, &got);       0, ECANCELED, ETIMEDOUT, ...
  *
- * A loop with many requests in flight has one of cctx_uring_prep_done beside them, and may give each the context's
- * deadline by cctx_uring_prep_deadline.
+ * A loop with many requests in flight has one of cctx_uring_prep_done beside them, and may give each the
+ * context's deadline by cctx_uring_prep_deadline.
  *
- * Rings of any setup will do but those of IORING_SETUP_IOPOLL and IORING_SETUP_SQE128. Link with liburing 2.3 or newer,
- * which wants _GNU_SOURCE, and with cctx. The defaults are those of cctx.h; but all that takes a ring, or an entry of one,
- * is called by the ring's one submitter.
+ * Rings of any setup will do but those of IORING_SETUP_IOPOLL and IORING_SETUP_SQE128. Link with liburing 2.3
+ * or newer, which wants _GNU_SOURCE, and with cctx. The defaults are those of cctx.h; but all that takes a
+ * ring, or an entry of one, is called by the ring's one submitter.
  */
 
 #include <cctx/wait.h>
@@ -42,7 +42,7 @@ extern "C" {
  */
 typedef struct cctx_uring {
     struct io_uring *ring;
-    bool futex; /* it has requests that wait for a futex; without them a context is watched by its descriptor */
+    bool futex; /* it has requests that wait for a futex; else a context is watched by its descriptor */
 } cctx_uring_t;
 
 /* Of the kernel's interface, for which older headers have no names. */
@@ -58,8 +58,8 @@ enum {
  * cctx_uring_init - ask the kernel of a ring what it can.
  *
  * Ownership  ring is the program's and outlives uring, which needs no end of its own.
- * Cost       a system call and an allocation. Without memory, or where the call is refused, the answer is "no futexes",
- *            with which all works.
+ * Cost       a system call and an allocation. Without memory, or where the call is refused, the answer is "no
+ *            futexes", with which all works.
  */
 static inline void cctx_uring_init(cctx_uring_t *uring, struct io_uring *ring)
 {
@@ -74,12 +74,13 @@ static inline void cctx_uring_init(cctx_uring_t *uring, struct io_uring *ring)
 /*
  * cctx_uring_prep_done - prepare a request that completes when the context is done.
  *
- * As of io_uring_prep_poll_add: the program sets the user data afterwards, and submits. The completion says nothing but
- * that it is time to look: if cctx_err(ctx) is still 0, the program prepares the request anew. At the end of its loop it
- * cancels the request, and waits for its completion before it drops its reference to ctx.
+ * As of io_uring_prep_poll_add: the program sets the user data afterwards, and submits. The completion says
+ * nothing but that it is time to look: if cctx_err(ctx) is still 0, the program prepares the request anew. At
+ * the end of its loop it cancels the request, and waits for its completion before it drops its reference to
+ * ctx.
  *
- * Errors     EINVAL; EDEADLK: ctx can never be done; without futexes those of cctx_fd. Then sqe is a request that does
- *            nothing and completes at once, as it is for a context that is done.
+ * Errors     EINVAL; EDEADLK: ctx can never be done; without futexes those of cctx_fd. Then sqe is a request
+ *            that does nothing and completes at once, as it is for a context that is done.
  * Ownership  ctx lives until the request has completed.
  */
 static inline int cctx_uring_prep_done(const cctx_uring_t *uring, struct io_uring_sqe *sqe, const cctx_t *ctx)
@@ -110,13 +111,13 @@ static inline int cctx_uring_prep_done(const cctx_uring_t *uring, struct io_urin
 /*
  * cctx_uring_prep_deadline - give a request the context's deadline, by a linked timeout.
  *
- * request is prepared already; timeout is the entry that was taken right after it, and time is read when both are
- * submitted, as one. The kernel then ends the request with -ECANCELED at the deadline, whatever the program and the threads
- * of the library do; a cancel it does not see. The timeout completes, too: with -ETIME, or -ECANCELED where the request
- * was first.
+ * request is prepared already; timeout is the entry that was taken right after it, and time is read when both
+ * are submitted, as one. The kernel then ends the request with -ECANCELED at the deadline, whatever the
+ * program and the threads of the library do; a cancel it does not see. The timeout completes, too: with
+ * -ETIME, or -ECANCELED where the request was first.
  *
- * Returns    true; or false, with request as it was, and in timeout a request that does nothing, if there is no deadline,
- *            or it goes by a clock of the context's domain.
+ * Returns    true; or false, with request as it was, and in timeout a request that does nothing, if there is
+ *            no deadline, or it goes by a clock of the context's domain.
  */
 static inline bool cctx_uring_prep_deadline(struct io_uring_sqe *request, struct io_uring_sqe *timeout,
                                             const cctx_t *ctx, struct __kernel_timespec *time)
@@ -127,7 +128,7 @@ static inline bool cctx_uring_prep_deadline(struct io_uring_sqe *request, struct
     io_uring_prep_nop(timeout);
     if (!cctx_deadline(ctx, &deadline))
         return false;
-    /* What is left is the deadline less the time on its clock: so that was read between two looks at the kernel's. */
+    /* What is left is the deadline less the time: if by this clock, that was read between these two looks. */
     clock = deadline - left;
     if (left > 0 && (clock < before || clock > cctx_now()))
         return false;
@@ -141,8 +142,9 @@ static inline bool cctx_uring_prep_deadline(struct io_uring_sqe *request, struct
 /*
  * cctx_uring_errno - what the result of a request means to who started it for a context.
  *
- * Returns    0 for a result that is not negative; cctx_err(ctx) for -ECANCELED and -EINTR, by which a request ends that is
- *            canceled, if ctx is done or its deadline has passed; else the error, as a positive number.
+ * Returns    0 for a result that is not negative; cctx_err(ctx) for -ECANCELED and -EINTR, by which a request
+ *            ends that is canceled, if ctx is done or its deadline has passed; else the error, as a positive
+ *            number.
  */
 static inline int cctx_uring_errno(const cctx_t *ctx, int result)
 {
@@ -162,25 +164,29 @@ static inline void cctx_uring_private_cancel(struct io_uring *ring, __u64 data)
 }
 
 /*
- * cctx_uring_perform - submit one request, and wait until it has completed, which the end of the context hastens.
+ * cctx_uring_perform - submit one request, and wait until it has completed, which the end of the context
+ * hastens.
  *
- * request is prepared, by any io_uring_prep function, in memory of the caller's that was zeroed; it is copied. Its user
- * data does not matter; of flags it may have IOSQE_FIXED_FILE and IOSQE_ASYNC; it is none that completes again and again
- * (multishot). While the call lasts the ring is its own: nothing else is in flight or waits to be submitted.
+ * request is prepared, by any io_uring_prep function, in memory of the caller's that was zeroed; it is
+ * copied. Its user data does not matter; of flags it may have IOSQE_FIXED_FILE and IOSQE_ASYNC; it is none
+ * that completes again and again (multishot). While the call lasts the ring is its own: nothing else is in
+ * flight or waits to be submitted.
  *
- * When it returns the kernel has done with the request: its buffers are the caller's again, and may be on its stack. A
- * request that is complete when the context ends is told as such: what it has read is not lost. One that the kernel
- * cannot interrupt, such as a read of a disk under way, is waited for.
+ * When it returns the kernel has done with the request: its buffers are the caller's again, and may be on its
+ * stack. A request that is complete when the context ends is told as such: what it has read is not lost. One
+ * that the kernel cannot interrupt, such as a read of a disk under way, is waited for.
  *
  * Returns    0          *result, unless NULL, is that of the completion, not negative.
  *            ECANCELED  or ETIMEDOUT: cctx_err(ctx). If ctx was done before, nothing was submitted.
  *            Any other  the request's own error, as a positive number.
- * Errors     EINVAL: a NULL argument, or a flag that is not allowed. ENOBUFS: the ring has fewer than five free entries.
- *            As of cctx_fd, without futexes: EMFILE, ENFILE, ENOMEM; the request is ended then. EBADR: the ring takes no
- *            requests, or cannot be waited on; the buffers are free after io_uring_queue_exit only.
+ * Errors     EINVAL: a NULL argument, or a flag that is not allowed. ENOBUFS: the ring has fewer than five
+ *            free entries. As of cctx_fd, without futexes: EMFILE, ENFILE, ENOMEM; the request is ended then.
+ *            EBADR: the ring takes no requests, or cannot be waited on; the buffers are free after
+ *            io_uring_queue_exit only.
  * Signals    a handler that runs meanwhile does not end it.
  * Blocking   until the request has completed.
- * Cost       a request that completes at once: one system call. Else three, and two or three requests beside it.
+ * Cost       a request that completes at once: one system call. Else three, and two or three requests beside
+ *            it.
  */
 static inline int cctx_uring_perform(const cctx_t *ctx, const cctx_uring_t *uring,
                                      const struct io_uring_sqe *request, int *result)
@@ -256,7 +262,9 @@ static inline int cctx_uring_perform(const cctx_t *ctx, const cctx_uring_t *urin
             *result = res;
         return 0;
     }
-    return (res == -ECANCELED || res == -EINTR) && stop != 0 && stop != EDEADLK ? stop : cctx_uring_errno(ctx, res);
+    if ((res == -ECANCELED || res == -EINTR) && stop != 0 && stop != EDEADLK)
+        return stop;
+    return cctx_uring_errno(ctx, res);
 }
 
 #ifdef __cplusplus

@@ -2,8 +2,8 @@
 /*
  * cctx/bridge/curl.h against libcurl and a server of this process on a free loopback port.
  *
- * The server tells when it has read a request, and libcurl calls back where it has got to: so each cancel comes at a known
- * place, and nothing sleeps and hopes.
+ * The server tells when it has read a request, and libcurl calls back where it has got to: so each cancel
+ * comes at a known place, and nothing sleeps and hopes.
  */
 #include "figure.h"
 
@@ -52,7 +52,8 @@ static CURLMcode wakeup(CURLM *multi)
 
 /* ---- the server: one thread, one loop ----
  *
- * /hello is answered; /half gets half of an answer; /drip gets an endless one, a byte at a time; /never gets none. */
+ * /hello is answered; /half gets half of an answer; /drip gets an endless one, a byte at a time; /never gets
+ * none. */
 
 enum { CONNECTIONS = 64 };
 
@@ -295,7 +296,7 @@ static void a_transfer_that_nobody_ends_is_that_of_curl_easy_perform(void **stat
     assert_memory_equal(body.text, "hello\n", 6);
     curl_easy_getinfo(easy, CURLINFO_RESPONSE_CODE, &status);
     assert_int_equal(status, 200);
-    assert_int_equal(cctx_curl_perform(cctx_background(), NULL, easy), CURLE_OK); /* never done, and no deadline */
+    assert_int_equal(cctx_curl_perform(cctx_background(), NULL, easy), CURLE_OK); /* never done */
     curl_easy_cleanup(easy);
     cctx_close(ctx);
 }
@@ -502,7 +503,7 @@ static void a_cancel_ends_a_connect_that_is_not_answered(void **state)
     close(full);
 }
 
-/* The lookup of a name, here for libcurl's threads too: that of slow.invalid takes as long as the test wants. */
+/* The lookup of names, for libcurl's threads too: that of slow.invalid takes as long as the test wants. */
 static gate_t looking_up, looked_up;
 static atomic_int lookups_over;
 
@@ -641,7 +642,7 @@ static void a_poll_ends_with_its_time_and_with_a_descriptor_of_the_callers(void 
     cctx_close(ctx);
 }
 
-/* The multi handle is freed right after each poll: a wake that went on, or came later, would touch freed memory. */
+/* The multi handle is freed right after each poll: a wake that went on, or came later, would touch it. */
 static void nobody_wakes_a_multi_handle_after_its_poll_has_returned(void **state)
 {
     (void)state;

@@ -47,6 +47,7 @@ int main(int argc, char **argv)
     }
     sigemptyset(&signals);
     sigaddset(&signals, SIGINT);
+    signal(SIGPIPE, SIG_IGN); /* libcurl and TLS write to connections that the other side has closed */
     curl_global_init(CURL_GLOBAL_DEFAULT);
     multi = curl_multi_init();
     stop = cctx_with_signals(cctx_background(), &signals);

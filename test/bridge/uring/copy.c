@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * copy - copy the standard input to the standard output by io_uring, until its end, or the time is up, or Ctrl-C comes.
+ * copy - copy the standard input to the standard output by io_uring, until its end, or the time is up, or
+ * Ctrl-C comes.
  *
  * usage: copy MILLISECONDS
  */

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * cctx/bridge/uring.h against this kernel's io_uring. Each test runs with what the kernel has, then with the descriptor of
- * the context in the place of a futex request. Where there is no io_uring, or no futex request, it says so.
+ * cctx/bridge/uring.h against this kernel's io_uring. Each test runs with what the kernel has, then with the
+ * descriptor of the context in the place of a futex request. Where there is no io_uring, or no futex request,
+ * it says so.
  */
 #include "figure.h"
 
@@ -390,6 +391,12 @@ static void what_is_refused_is_told_and_leaves_the_ring_free(void **state)
         assert_int_equal(cctx_uring_perform(ctx, &uring, &request, NULL), EINVAL);
         assert_int_equal(perform_read(ctx, &uring, -1, &byte, NULL), EBADF);
         assert_int_equal(perform_read(cctx_background(), &uring, -1, &byte, NULL), EBADF);
+        cctx_t *timed = cctx_with_timeout(ctx, HOUR);
+        assert_int_equal(perform_read(timed, &uring, -1, &byte, NULL), EBADF);
+        memset(&request, 0, sizeof request);
+        request.opcode = 255; /* which no kernel knows: what is linked to it is submitted later, alone */
+        assert_int_equal(cctx_uring_perform(timed, &uring, &request, NULL), EINVAL);
+        cctx_close(timed);
 
         struct io_uring small;
         assert_int_equal(io_uring_queue_init(4, &small, 0), 0);
@@ -554,7 +561,7 @@ static void an_error_of_the_contexts_is_told_apart_from_the_requests_own(void **
 enum { READS = 8 };
 
 /* [loop] */
-/* READS reads in flight on one ring, and beside them one request for the end of ctx. How many were ended by it. */
+/* READS reads in flight on one ring, and one request for the end of ctx beside them. How many that ended. */
 static int loop(const cctx_t *ctx, const cctx_uring_t *uring, int fds[READS], char bytes[READS])
 {
     enum { ENDED = READS, CANCEL };
@@ -630,7 +637,7 @@ static void a_loop_of_many_requests_ends_by_one_beside_them(void **state)
 
 /* ---- the program ---- */
 
-/* Its exit status. It reads what `input` gives, whose end stays open, and says on both outputs what text gets. */
+/* Its exit status. It reads `input`, which stays open unless `end`; what it says is in text. */
 static int copy(const char *ms, const char *input, bool end, int sig, char *text, size_t size)
 {
     int in[2], out[2], status;
