@@ -51,7 +51,8 @@ enum {
     CCTX_URING_PRIVATE_FUTEX_FLAGS = 2 | 128, /* FUTEX2_SIZE_U32 | FUTEX2_PRIVATE */
     CCTX_URING_PRIVATE_REQUEST = 1, /* user data */
     CCTX_URING_PRIVATE_DONE = 2,
-    CCTX_URING_PRIVATE_OTHER = 3
+    CCTX_URING_PRIVATE_CANCEL = 3, /* of the request */
+    CCTX_URING_PRIVATE_OTHER = 4
 };
 
 /*
@@ -78,6 +79,10 @@ static inline void cctx_uring_init(cctx_uring_t *uring, struct io_uring *ring)
  * nothing but that it is time to look: if cctx_err(ctx) is still 0, the program prepares the request anew. At
  * the end of its loop it cancels the request, and waits for its completion before it drops its reference to
  * ctx.
+ *
+ * A cancel that is answered with -EALREADY may have been lost: of a request with IOSQE_ASYNC, or on a file,
+ * that a thread of the kernel was just busy with. The program repeats it, after a while, until the request
+ * has completed.
  *
  * Errors     EINVAL; EDEADLK: ctx can never be done; without futexes those of cctx_fd. Then sqe is a request
  *            that does nothing and completes at once, as it is for a context that is done.
@@ -154,13 +159,30 @@ static inline int cctx_uring_errno(const cctx_t *ctx, int result)
     return (result == -ECANCELED || result == -EINTR) && cctx_wait_for(ctx, 0) ? cctx_err(ctx) : -result;
 }
 
-/* The submitter asks for the end of the request that has this user data. */
-static inline void cctx_uring_private_cancel(struct io_uring *ring, __u64 data)
+/* The submitter asks for the end of the request that has this user data; own is that of the asking. */
+static inline void cctx_uring_private_cancel(struct io_uring *ring, __u64 data, __u64 own)
 {
     struct io_uring_sqe *sqe = io_uring_get_sqe(ring);
 
     io_uring_prep_cancel64(sqe, data, 0);
-    sqe->user_data = CCTX_URING_PRIVATE_OTHER;
+    sqe->user_data = own;
+}
+
+/*
+ * Submits, and waits for a completion, or for so many nanoseconds where that is not 0. 0, EBADR, or ETIME:
+ * the time is over.
+ */
+static inline int cctx_uring_private_wait(struct io_uring *ring, unsigned wait, int64_t most)
+{
+    struct __kernel_timespec time;
+    struct io_uring_cqe *cqe;
+    int submitted;
+
+    time.tv_sec = 0;
+    time.tv_nsec = most;
+    submitted = most == 0 ? io_uring_submit_and_wait(ring, wait)
+                          : io_uring_submit_and_wait_timeout(ring, &cqe, wait, &time, NULL);
+    return submitted == -ETIME ? ETIME : submitted < 0 && submitted != -EINTR ? EBADR : 0;
 }
 
 /*
@@ -174,7 +196,8 @@ static inline void cctx_uring_private_cancel(struct io_uring *ring, __u64 data)
  *
  * When it returns the kernel has done with the request: its buffers are the caller's again, and may be on its
  * stack. A request that is complete when the context ends is told as such: what it has read is not lost. One
- * that the kernel cannot interrupt, such as a read of a disk under way, is waited for.
+ * that the kernel cannot interrupt, such as a read of a disk under way, is waited for; it is asked again
+ * after 1 ms, 2 ms, ... 100 ms.
  *
  * Returns    0          *result, unless NULL, is that of the completion, not negative.
  *            ECANCELED  or ETIMEDOUT: cctx_err(ctx). If ctx was done before, nothing was submitted.
@@ -196,8 +219,9 @@ static inline int cctx_uring_perform(const cctx_t *ctx, const cctx_uring_t *urin
     struct io_uring_cqe *cqe;
     struct __kernel_timespec time;
     unsigned pending = 1, wait = 0;
-    bool over = false, watched = false, unwatched = false;
-    int stop = 0, res = 0, submitted;
+    bool over = false, watched = false, unwatched = false, canceling = false;
+    int64_t again = 0; /* how long a cancel is given */
+    int stop = 0, res = 0, waited;
 
     if (!ctx || !uring || !request || (request->flags & ~(IOSQE_FIXED_FILE | IOSQE_ASYNC)) != 0)
         return EINVAL;
@@ -216,8 +240,8 @@ static inline int cctx_uring_perform(const cctx_t *ctx, const cctx_uring_t *urin
         pending++;
     }
     for (;;) {
-        submitted = io_uring_submit_and_wait(ring, wait);
-        if (submitted < 0 && submitted != -EINTR)
+        waited = cctx_uring_private_wait(ring, wait, over ? 0 : again);
+        if (waited == EBADR)
             return EBADR;
         while (io_uring_peek_cqe(ring, &cqe) == 0) {
             bool last = !(cqe->flags & IORING_CQE_F_MORE); /* a send without copying completes twice */
@@ -228,32 +252,34 @@ static inline int cctx_uring_perform(const cctx_t *ctx, const cctx_uring_t *urin
             }
             if (cqe->user_data == CCTX_URING_PRIVATE_DONE)
                 watched = false;
+            if (cqe->user_data == CCTX_URING_PRIVATE_CANCEL)
+                canceling = false;
             pending -= last;
             io_uring_cqe_seen(ring, cqe);
         }
         if (pending == 0)
             break;
         wait = 1;
-        if (over || stop) {
-            if (watched && !unwatched) {
-                cctx_uring_private_cancel(ring, CCTX_URING_PRIVATE_DONE);
-                unwatched = true;
+        if (!over && !watched && stop == 0) {
+            stop = cctx_err(ctx);
+            if (stop == 0) {
+                sqe = io_uring_get_sqe(ring);
+                stop = cctx_uring_prep_done(uring, sqe, ctx);
+                sqe->user_data = CCTX_URING_PRIVATE_DONE;
+                watched = true;
                 pending++;
             }
-            continue;
         }
-        if (watched)
-            continue;
-        stop = cctx_err(ctx);
-        if (stop == 0) {
-            sqe = io_uring_get_sqe(ring);
-            stop = cctx_uring_prep_done(uring, sqe, ctx);
-            sqe->user_data = CCTX_URING_PRIVATE_DONE;
-            watched = true;
+        if (over && watched && !unwatched) {
+            cctx_uring_private_cancel(ring, CCTX_URING_PRIVATE_DONE, CCTX_URING_PRIVATE_OTHER);
+            unwatched = true;
             pending++;
         }
-        if (stop != 0 && stop != EDEADLK) {
-            cctx_uring_private_cancel(ring, CCTX_URING_PRIVATE_REQUEST);
+        /* A cancel that meets the request on its way out of a kernel's thread is lost: it comes again. */
+        if (!over && stop != 0 && stop != EDEADLK && !canceling && (again == 0 || waited == ETIME)) {
+            cctx_uring_private_cancel(ring, CCTX_URING_PRIVATE_REQUEST, CCTX_URING_PRIVATE_CANCEL);
+            again = again == 0 ? CCTX_MS(1) : again < CCTX_MS(50) ? 2 * again : CCTX_MS(100);
+            canceling = true;
             pending++;
         }
     }
