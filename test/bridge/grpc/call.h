@@ -13,8 +13,8 @@
 static inline int call(const cctx_t *ctx, grpc_channel *channel, const char *method, char *text, size_t size)
 {
     grpc_completion_queue *cq = grpc_completion_queue_create_for_pluck(NULL);
-    grpc_call *rpc = grpc_channel_create_call(channel, NULL, 0, cq, grpc_slice_from_static_string(method), NULL,
-                                              cctx_grpc_deadline(ctx), NULL);
+    grpc_call *rpc = grpc_channel_create_call(channel, NULL, 0, cq, grpc_slice_from_static_string(method),
+                                              NULL, cctx_grpc_deadline(ctx), NULL);
     cctx_grpc_t armed;
     int err = cctx_grpc_arm(&armed, ctx, rpc);
     if (err == 0) {

@@ -31,9 +31,12 @@ cctx_t *__wrap_cctx_with_deadline(const cctx_t *parent, cctx_time_t deadline)
     return NULL;
 }
 
-grpc_call_error __real_grpc_call_cancel_with_status(grpc_call *rpc, grpc_status_code status, const char *text, void *no);
-grpc_call_error __wrap_grpc_call_cancel_with_status(grpc_call *rpc, grpc_status_code status, const char *text, void *no);
-grpc_call_error __wrap_grpc_call_cancel_with_status(grpc_call *rpc, grpc_status_code status, const char *text, void *no)
+grpc_call_error __real_grpc_call_cancel_with_status(grpc_call *rpc, grpc_status_code status, const char *text,
+                                                             void *no);
+grpc_call_error __wrap_grpc_call_cancel_with_status(grpc_call *rpc, grpc_status_code status, const char *text,
+                                                             void *no);
+grpc_call_error __wrap_grpc_call_cancel_with_status(grpc_call *rpc, grpc_status_code status, const char *text,
+                                                             void *no)
 {
     __atomic_fetch_add(&cancels, 1, __ATOMIC_RELAXED);
     if (cancel_is_held) {
@@ -43,9 +46,12 @@ grpc_call_error __wrap_grpc_call_cancel_with_status(grpc_call *rpc, grpc_status_
     return __real_grpc_call_cancel_with_status(rpc, status, text, no);
 }
 
-grpc_call_error __real_grpc_call_start_batch(grpc_call *rpc, const grpc_op *ops, size_t n, void *tag, void *no);
-grpc_call_error __wrap_grpc_call_start_batch(grpc_call *rpc, const grpc_op *ops, size_t n, void *tag, void *no);
-grpc_call_error __wrap_grpc_call_start_batch(grpc_call *rpc, const grpc_op *ops, size_t n, void *tag, void *no)
+grpc_call_error __real_grpc_call_start_batch(grpc_call *rpc, const grpc_op *ops, size_t n, void *tag,
+                                                     void *no);
+grpc_call_error __wrap_grpc_call_start_batch(grpc_call *rpc, const grpc_op *ops, size_t n, void *tag,
+                                                     void *no);
+grpc_call_error __wrap_grpc_call_start_batch(grpc_call *rpc, const grpc_op *ops, size_t n, void *tag,
+                                                     void *no)
 {
     return refuse_batch ? GRPC_CALL_ERROR : __real_grpc_call_start_batch(rpc, ops, n, tag, no);
 }
@@ -155,8 +161,8 @@ static pid_t client_start(const char *milliseconds)
 {
     pid_t pid;
     const char *path = beside("grpc_call");
-    char *argv[] = {(char *)(uintptr_t)path, address, (char *)(uintptr_t)"/wait", (char *)(uintptr_t)milliseconds, NULL};
-    CHECK(posix_spawn(&pid, path, NULL, NULL, argv, environ) == 0);
+    const char *argv[] = {path, address, "/wait", milliseconds, NULL};
+    CHECK(posix_spawn(&pid, path, NULL, NULL, (char *const *)(uintptr_t)argv, environ) == 0);
     return pid;
 }
 
@@ -393,10 +399,12 @@ static void times_are_converted_both_ways(void **state)
 {
     cctx_t *ctx;
     (void)state;
-    assert_int_equal(gpr_time_cmp(cctx_grpc_deadline(cctx_background()), gpr_inf_future(GPR_CLOCK_MONOTONIC)), 0);
-    assert_true(cctx_grpc_time(gpr_inf_future(GPR_CLOCK_MONOTONIC)) == CCTX_NEVER);
+    gpr_timespec never = gpr_inf_future(GPR_CLOCK_MONOTONIC);
+    assert_int_equal(gpr_time_cmp(cctx_grpc_deadline(cctx_background()), never), 0);
+    assert_true(cctx_grpc_time(never) == CCTX_NEVER);
     assert_true(cctx_grpc_time(gpr_inf_future(GPR_CLOCK_REALTIME)) == CCTX_NEVER);
-    assert_true(cctx_grpc_time(gpr_time_from_hours(INT64_C(24) * 366 * 400, GPR_CLOCK_MONOTONIC)) == CCTX_NEVER);
+    gpr_timespec in_400_years = gpr_time_from_hours(INT64_C(24) * 366 * 400, GPR_CLOCK_MONOTONIC);
+    assert_true(cctx_grpc_time(in_400_years) == CCTX_NEVER);
 
     cctx_time_t before = cctx_now(), time = cctx_grpc_time(gpr_inf_past(GPR_CLOCK_MONOTONIC));
     assert_true(time >= before && time <= cctx_now());

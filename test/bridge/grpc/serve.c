@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * serve: a server whose calls each have a context. /wait works for a minute, every other method answers at once; SIGTERM
- * ends all calls, with a cause that their clients get. It prints its port, and a line where a call begins and ends.
+ * serve: a server whose calls each have a context. /wait works for a minute, every other method answers at
+ * once; SIGTERM ends all calls, with a cause that their clients get. It prints its port, and a line where a
+ * call begins and ends.
  */
 #include <cctx/bridge/grpc.h>
 #include <cctx/group.h>
@@ -58,7 +59,8 @@ static int handle(const cctx_t *unused, void *arg)
     (void)unused;
     if (grpc_slice_str_cmp(served->details.method, "/wait") == 0)
         cctx_sleep(served->ctx, CCTX_S(60)); /* the work, which ends with the context */
-    printf("ended %" PRId64 " %d %s\n", cctx_now(), cctx_err(served->ctx), cctx_strerror(cctx_err(served->ctx)));
+    int err = cctx_err(served->ctx);
+    printf("ended %" PRId64 " %d %s\n", cctx_now(), err, err ? cctx_cause(served->ctx)->text : "answered");
     ops[1].data.send_status_from_server.status = cctx_grpc_status(served->ctx, &text);
     ops[1].data.send_status_from_server.status_details = &text;
     grpc_call_start_batch(served->call, ops, 2, &served->sent, NULL);
@@ -71,7 +73,8 @@ static void began(served_t *served, int ok)
 {
     if (ok) {
         next_call();
-        served->ctx = cctx_grpc_accept(&served->peer, root, served->call, served->details.deadline, &served->closed);
+        served->ctx = cctx_grpc_accept(&served->peer, root, served->call, served->details.deadline,
+                                       &served->closed);
     }
     if (!served->ctx) { /* the server ends, or there is no memory */
         if (served->call)
@@ -111,7 +114,8 @@ static void next_call(void)
     served->sent = (event_t){sent, served};
     grpc_call_details_init(&served->details);
     grpc_metadata_array_init(&served->metadata);
-    grpc_server_request_call(server, &served->call, &served->details, &served->metadata, cq, cq, &served->began);
+    grpc_server_request_call(server, &served->call, &served->details, &served->metadata, cq, cq,
+                             &served->began);
 }
 
 /* All calls have ended after the shutdown: no handler starts a batch any more. */
