@@ -7,6 +7,38 @@
 #include "queue.h"
 #include "support.h"
 
+/* ---- the threads of a pool ---- */
+
+static __thread bool marked;
+
+typedef struct mark {
+    uint32_t met;
+    gate_t all;
+} mark_t;
+
+static int mark_one(const cctx_t *ctx, void *arg)
+{
+    mark_t *mark = arg;
+    (void)ctx;
+    marked = true;
+    if (__atomic_add_fetch(&mark->met, 1, __ATOMIC_ACQ_REL) == POOL_THREADS)
+        gate_open(&mark->all);
+    gate_wait(&mark->all);
+    return 0;
+}
+
+/* Has each of its POOL_THREADS threads meet the others: from here on they are marked. */
+static inline void pool_mark(cctx_executor_t *executor)
+{
+    mark_t mark = {0};
+    cctx_group_t *group = cctx_group_new(cctx_background(), executor, 0);
+    CHECK(group != NULL);
+    for (int i = 0; i < POOL_THREADS; i++)
+        CHECK(cctx_group_go(group, mark_one, &mark) == 0);
+    CHECK(cctx_group_wait(group) == 0);
+    cctx_group_free(group);
+}
+
 /* ---- tasks ---- */
 
 typedef struct tasks {

@@ -39,33 +39,17 @@ int pthread_create(pthread_t *thread, const pthread_attr_t *attr, void *(*fn)(vo
 /* ---- what the tests of all pools ask for ---- */
 
 const bool pool_outside = true;
-static __thread bool mine;
-
-static int mark(const cctx_t *ctx, void *arg)
-{
-    (void)ctx;
-    mine = true;
-    tasks_add(arg);
-    while (__atomic_load_n((uint32_t *)arg, __ATOMIC_RELAXED) < POOL_THREADS)
-        sched_yield();
-    return 0;
-}
 
 bool pool_mine(void)
 {
-    return mine;
+    return marked;
 }
 
 void pool_with(void (*body)(cctx_executor_t *executor, void *arg), void *arg)
 {
-    static cctx_gthreadpool_t pool;
-    uint32_t marked = 0;
+    cctx_gthreadpool_t pool;
     CHECK(cctx_gthreadpool_open(&pool, POOL_THREADS) == 0);
-    cctx_group_t *group = cctx_group_new(cctx_background(), &pool.executor, 0);
-    for (int i = 0; i < POOL_THREADS; i++)
-        cctx_group_go(group, mark, &marked);
-    CHECK(cctx_group_wait(group) == 0);
-    cctx_group_free(group);
+    pool_mark(&pool.executor);
     body(&pool.executor, arg);
     cctx_gthreadpool_close(&pool);
 }

@@ -5,13 +5,11 @@
 #include <cctx/bridge/tbb.h>
 
 #include <tbb/global_control.h>
-#include <tbb/task_scheduler_observer.h>
 
 extern "C" {
 bool refuse_memory;
 void (*after_enqueue)(void);
 void (*after_executor)(void);
-const bool pool_outside = true;
 
 // TBB's own functions for memory and for a task that is enqueued, by their names in the library.
 void *__real__ZN3tbb6detail2r18allocateERPNS0_2d117small_object_poolEm(void **pool, std::size_t size);
@@ -33,18 +31,6 @@ void __wrap__ZN3tbb6detail2r17enqueueERNS0_2d14taskEPNS2_15task_arena_baseE(void
 
 namespace
 {
-thread_local bool mine;
-
-// Tells the threads of the arena from others.
-class observer : public tbb::task_scheduler_observer
-{
-public:
-    explicit observer(tbb::task_arena &arena) : tbb::task_scheduler_observer(arena) { observe(true); }
-    ~observer() override { observe(false); }
-    void on_scheduler_entry(bool) override { mine = true; }
-    void on_scheduler_exit(bool) override { mine = false; }
-};
-
 struct farewell {
     ~farewell()
     {
@@ -54,16 +40,10 @@ struct farewell {
 };
 } // namespace
 
-bool pool_mine(void)
-{
-    return mine;
-}
-
-void pool_with(void (*body)(cctx_executor_t *executor, void *arg), void *arg)
+void tbb_with(void (*body)(cctx_executor_t *executor, void *arg), void *arg)
 {
     tbb::global_control threads(tbb::global_control::max_allowed_parallelism, POOL_THREADS + 1);
     tbb::task_arena arena(POOL_THREADS, 0);
-    observer entries(arena);
     farewell last;
     cctx_tbb_t pool(arena);
     body(&pool, arg);

@@ -9,6 +9,9 @@
 extern "C" {
 #endif
 
+/* As pool_with, but for the threads' marks. */
+void tbb_with(void (*body)(cctx_executor_t *executor, void *arg), void *arg);
+
 /* While it is true, TBB has no memory. */
 extern bool refuse_memory;
 

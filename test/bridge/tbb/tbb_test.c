@@ -4,6 +4,31 @@
 
 #include "tbb_pool.h"
 
+const bool pool_outside = true;
+
+bool pool_mine(void)
+{
+    return marked;
+}
+
+typedef struct with {
+    void (*body)(cctx_executor_t *executor, void *arg);
+    void *arg;
+} with_t;
+
+static void mark_and_run(cctx_executor_t *executor, void *arg)
+{
+    with_t *with = arg;
+    pool_mark(executor);
+    with->body(executor, with->arg);
+}
+
+void pool_with(void (*body)(cctx_executor_t *executor, void *arg), void *arg)
+{
+    with_t with = {body, arg};
+    tbb_with(mark_and_run, &with);
+}
+
 static void without_memory(cctx_executor_t *executor, void *arg)
 {
     called_t *called = arg;
