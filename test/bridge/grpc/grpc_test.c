@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* The bridge to gRPC: contexts in two processes, this one and that of grpc_serve, over a loopback socket. */
+/* The bridge to gRPC: contexts in two and three processes, over loopback sockets. */
 #include "call.h"
 #include "figure.h"
 
@@ -58,10 +58,14 @@ grpc_call_error __wrap_grpc_call_start_batch(grpc_call *rpc, const grpc_op *ops,
 
 /* ---- the other process ---- */
 
-static pid_t server;
-static FILE *server_says;
-static char address[64];
-static grpc_channel *channel;
+typedef struct process {
+    pid_t pid;
+    FILE *says;
+    char address[64];
+    grpc_channel *channel;
+} process_t;
+
+static process_t server, relay; /* the second hands what it gets on to the first */
 
 /* The path of a program beside this one. */
 static const char *beside(const char *name)
@@ -74,11 +78,11 @@ static const char *beside(const char *name)
     return path;
 }
 
-/* The next line of the server's, which begins with word. */
-static const char *said(const char *word)
+/* The next line of the process, which begins with word. */
+static const char *said(process_t *process, const char *word)
 {
     static char line[128];
-    CHECK(fgets(line, sizeof line, server_says) != NULL);
+    CHECK(fgets(line, sizeof line, process->says) != NULL);
     if (strncmp(line, word, strlen(word)) != 0)
         fprintf(stderr, "not \"%s\": %s", word, line);
     CHECK(strncmp(line, word, strlen(word)) == 0);
@@ -86,57 +90,81 @@ static const char *said(const char *word)
 }
 
 /* A call has begun there: how much time its context has. */
-static int64_t server_began(void)
+static int64_t began_in(process_t *process)
 {
-    return strtoll(said("began "), NULL, 10);
+    return strtoll(said(process, "began "), NULL, 10);
 }
 
 /* It has ended there: how; *at, unless at is NULL, is when. */
-static int server_ended(int64_t *at)
+static int ended_in(process_t *process, int64_t *at)
 {
     char *rest;
-    int64_t when = strtoll(said("ended "), &rest, 10);
+    int64_t when = strtoll(said(process, "ended "), &rest, 10);
     if (at)
         *at = when;
     return (int)strtol(rest, NULL, 10);
 }
 
-static int set_up(void **state)
+static void process_start(process_t *process, const char *next)
 {
     int fds[2];
     const char *path = beside("grpc_serve");
-    (void)state;
     CHECK(pipe2(fds, O_CLOEXEC) == 0);
-    server = fork(); /* grpc_init comes later */
-    CHECK(server >= 0);
-    if (server == 0) {
+    process->pid = fork();
+    CHECK(process->pid >= 0);
+    if (process->pid == 0) {
         prctl(PR_SET_PDEATHSIG, SIGKILL);
         dup2(fds[1], STDOUT_FILENO);
-        execl(path, path, (char *)NULL);
+        execl(path, path, next, (char *)NULL);
         _exit(127);
     }
     close(fds[1]);
-    server_says = fdopen(fds[0], "r");
-    CHECK(server_says != NULL);
-    snprintf(address, sizeof address, "127.0.0.1:%d", (int)strtol(said("port "), NULL, 10));
-    grpc_init();
+    process->says = fdopen(fds[0], "r");
+    CHECK(process->says != NULL);
+    snprintf(process->address, sizeof process->address, "127.0.0.1:%d",
+             (int)strtol(said(process, "port "), NULL, 10));
+}
+
+static void process_connect(process_t *process)
+{
     grpc_channel_credentials *credentials = grpc_insecure_credentials_create();
-    channel = grpc_channel_create(address, credentials, NULL);
+    process->channel = grpc_channel_create(process->address, credentials, NULL);
     grpc_channel_credentials_release(credentials);
+}
+
+static int process_end(pid_t pid)
+{
+    int status;
+    CHECK(waitpid(pid, &status, 0) == pid);
+    return status;
+}
+
+/* gRPC asks for the forks to come first. */
+static int set_up(void **state)
+{
+    (void)state;
+    process_start(&server, NULL);
+    process_start(&relay, server.address);
+    grpc_init();
+    process_connect(&server);
+    process_connect(&relay);
     return 0;
 }
 
 static int tear_down(void **state)
 {
     (void)state;
-    grpc_channel_destroy(channel);
+    grpc_channel_destroy(server.channel);
+    grpc_channel_destroy(relay.channel);
     grpc_shutdown();
-    fclose(server_says);
+    fclose(server.says);
+    fclose(relay.says);
     return 0;
 }
 
 /* A call on a thread of its own. */
 typedef struct calling {
+    process_t *callee;
     const cctx_t *ctx;
     int err;
     char text[128];
@@ -146,12 +174,13 @@ typedef struct calling {
 static void *calling_main(void *arg)
 {
     calling_t *calling = arg;
-    calling->err = call(calling->ctx, channel, "/wait", calling->text, sizeof calling->text);
+    calling->err = call(calling->ctx, calling->callee->channel, "/wait", calling->text, sizeof calling->text);
     return NULL;
 }
 
-static void calling_start(calling_t *calling, const cctx_t *ctx)
+static void calling_start(calling_t *calling, process_t *callee, const cctx_t *ctx)
 {
+    calling->callee = callee;
     calling->ctx = ctx;
     calling->thread = thread_start(calling_main, calling);
 }
@@ -161,16 +190,9 @@ static pid_t client_start(const char *milliseconds)
 {
     pid_t pid;
     const char *path = beside("grpc_call");
-    const char *argv[] = {path, address, "/wait", milliseconds, NULL};
+    const char *argv[] = {path, server.address, "/wait", milliseconds, NULL};
     CHECK(posix_spawn(&pid, path, NULL, NULL, (char *const *)(uintptr_t)argv, environ) == 0);
     return pid;
-}
-
-static int client_end(pid_t pid)
-{
-    int status;
-    CHECK(waitpid(pid, &status, 0) == pid);
-    return status;
 }
 
 /* ---- the tests ---- */
@@ -179,10 +201,10 @@ static void a_call_that_is_answered_returns_0(void **state)
 {
     char text[64] = "?";
     (void)state;
-    assert_int_equal(call(cctx_background(), channel, "/now", text, sizeof text), 0);
+    assert_int_equal(call(cctx_background(), server.channel, "/now", text, sizeof text), 0);
     assert_string_equal(text, "");
-    server_began();
-    assert_int_equal(server_ended(NULL), 0);
+    began_in(&server);
+    assert_int_equal(ended_in(&server, NULL), 0);
 }
 
 static void a_cancel_here_ends_the_context_in_the_server(void **state)
@@ -191,10 +213,10 @@ static void a_cancel_here_ends_the_context_in_the_server(void **state)
     calling_t calling;
     cctx_t *ctx = cctx_with_cancel(cctx_background());
     (void)state;
-    calling_start(&calling, ctx);
-    assert_true(server_began() == CCTX_NEVER);
+    calling_start(&calling, &server, ctx);
+    assert_true(began_in(&server) == CCTX_NEVER);
     cctx_cancel_cause(ctx, &closed);
-    assert_int_equal(server_ended(NULL), ECANCELED);
+    assert_int_equal(ended_in(&server, NULL), ECANCELED);
     thread_join(calling.thread);
     assert_int_equal(calling.err, ECANCELED);
     assert_string_equal(calling.text, "the window was closed");
@@ -207,13 +229,13 @@ static void a_deadline_here_is_a_deadline_in_the_server(void **state)
     int64_t begin = cctx_now();
     cctx_t *ctx = cctx_with_timeout(cctx_background(), CCTX_S(100));
     (void)state;
-    calling_start(&calling, ctx);
-    int64_t left = server_began();
+    calling_start(&calling, &server, ctx);
+    int64_t left = began_in(&server);
     /* A little later than ours, as gRPC rounds up: by up to a hundredth, where there are three digits. */
     assert_true(left > CCTX_S(100) - (cctx_now() - begin));
     assert_true(left <= CCTX_S(102));
     cctx_cancel(ctx);
-    assert_int_equal(server_ended(NULL), ECANCELED);
+    assert_int_equal(ended_in(&server, NULL), ECANCELED);
     thread_join(calling.thread);
     assert_int_equal(calling.err, ECANCELED);
     cctx_unref(ctx);
@@ -225,9 +247,9 @@ static void a_deadline_ends_both(void **state)
     int64_t begin = cctx_now(), at;
     cctx_t *ctx = cctx_with_timeout(cctx_background(), CCTX_MS(300));
     (void)state;
-    calling_start(&calling, ctx);
-    server_began();
-    int err = server_ended(&at);
+    calling_start(&calling, &server, ctx);
+    began_in(&server);
+    int err = ended_in(&server, &at);
     assert_true(err == ETIMEDOUT || err == ECANCELED);
     assert_true(at - begin >= CCTX_MS(300));
     thread_join(calling.thread);
@@ -239,20 +261,20 @@ static void a_client_that_is_killed_ends_the_context_in_the_server(void **state)
 {
     pid_t client = client_start("100000");
     (void)state;
-    assert_in_range(server_began(), CCTX_S(90), CCTX_S(102));
+    assert_in_range(began_in(&server), CCTX_S(90), CCTX_S(102));
     kill(client, SIGKILL);
-    assert_int_equal(server_ended(NULL), ECANCELED);
-    client_end(client);
+    assert_int_equal(ended_in(&server, NULL), ECANCELED);
+    process_end(client);
 }
 
 static void a_client_that_is_interrupted_ends_the_context_in_the_server(void **state)
 {
     pid_t client = client_start("100000");
     (void)state;
-    server_began();
+    began_in(&server);
     kill(client, SIGINT);
-    assert_int_equal(server_ended(NULL), ECANCELED);
-    int status = client_end(client);
+    assert_int_equal(ended_in(&server, NULL), ECANCELED);
+    int status = process_end(client);
     assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 1);
 }
 
@@ -260,11 +282,11 @@ static void the_servers_own_deadline_needs_no_client(void **state)
 {
     pid_t client = client_start("1500");
     (void)state;
-    server_began();
+    began_in(&server);
     kill(client, SIGSTOP);
-    assert_int_equal(server_ended(NULL), ETIMEDOUT);
+    assert_int_equal(ended_in(&server, NULL), ETIMEDOUT);
     kill(client, SIGKILL);
-    client_end(client);
+    process_end(client);
 }
 
 static void a_context_that_is_done_ends_its_call_at_once(void **state)
@@ -273,11 +295,11 @@ static void a_context_that_is_done_ends_its_call_at_once(void **state)
     cctx_t *ctx = cctx_with_timeout(cctx_background(), CCTX_S(100));
     (void)state;
     cctx_cancel_causef(ctx, 0, "%s", "never mind");
-    assert_int_equal(call(ctx, channel, "/wait", text, sizeof text), ECANCELED);
+    assert_int_equal(call(ctx, server.channel, "/wait", text, sizeof text), ECANCELED);
     assert_string_equal(text, "never mind");
     cctx_unref(ctx);
     ctx = cctx_with_timeout(cctx_background(), 0);
-    assert_int_equal(call(ctx, channel, "/wait", text, sizeof text), ETIMEDOUT);
+    assert_int_equal(call(ctx, server.channel, "/wait", text, sizeof text), ETIMEDOUT);
     cctx_unref(ctx);
 }
 
@@ -286,8 +308,8 @@ static grpc_completion_queue *idle_cq;
 static grpc_call *idle_call(void)
 {
     idle_cq = grpc_completion_queue_create_for_pluck(NULL);
-    return grpc_channel_create_call(channel, NULL, 0, idle_cq, grpc_slice_from_static_string("/now"), NULL,
-                                    gpr_inf_future(GPR_CLOCK_MONOTONIC), NULL);
+    return grpc_channel_create_call(server.channel, NULL, 0, idle_cq, grpc_slice_from_static_string("/now"),
+                                    NULL, gpr_inf_future(GPR_CLOCK_MONOTONIC), NULL);
 }
 
 static void idle_end(grpc_call *rpc)
@@ -365,7 +387,7 @@ static void a_refused_registration_arms_nothing(void **state)
     (void)state;
     refuse_after_func = true;
     int err = cctx_grpc_arm(&armed, ctx, rpc);
-    int called = call(ctx, channel, "/wait", text, sizeof text);
+    int called = call(ctx, server.channel, "/wait", text, sizeof text);
     refuse_after_func = false;
     assert_int_equal(err, ENOMEM);
     assert_int_equal(called, ENOMEM);
@@ -463,13 +485,13 @@ static void how_long_a_cancel_takes_to_the_other_process(void **state)
         calling_t calling;
         int64_t at;
         cctx_t *ctx = cctx_with_cancel(cctx_background());
-        calling_start(&calling, ctx);
-        server_began();
+        calling_start(&calling, &server, ctx);
+        began_in(&server);
         int64_t begin = cctx_now();
         cctx_cancel(ctx);
         thread_join(calling.thread);
         here[i] = cctx_now() - begin;
-        assert_int_equal(server_ended(&at), ECANCELED);
+        assert_int_equal(ended_in(&server, &at), ECANCELED);
         there[i] = at - begin;
         assert_int_equal(calling.err, ECANCELED);
         cctx_unref(ctx);
@@ -478,22 +500,55 @@ static void how_long_a_cancel_takes_to_the_other_process(void **state)
     figure_report("cancel to the call's return", here, ROUNDS);
 }
 
+/* Three processes: this one, the relay, and the server, which it calls with the context of what it serves. */
+static void a_tree_goes_on_from_server_to_server(void **state)
+{
+    calling_t calling;
+    int64_t begin = cctx_now();
+    cctx_t *ctx = cctx_with_timeout(cctx_background(), CCTX_S(100));
+    (void)state;
+    calling_start(&calling, &relay, ctx);
+    began_in(&relay);
+    int64_t left = began_in(&server);
+    assert_true(left > CCTX_S(100) - (cctx_now() - begin));
+    assert_true(left <= CCTX_S(104));
+    cctx_cancel(ctx);
+    assert_int_equal(ended_in(&server, NULL), ECANCELED);
+    assert_int_equal(ended_in(&relay, NULL), ECANCELED);
+    thread_join(calling.thread);
+    assert_int_equal(calling.err, ECANCELED);
+    cctx_unref(ctx);
+
+    ctx = cctx_with_cancel(cctx_background());
+    calling_start(&calling, &relay, ctx);
+    began_in(&relay);
+    began_in(&server);
+    kill(relay.pid, SIGTERM); /* the one in the middle ends: both sides learn of it */
+    assert_int_equal(ended_in(&server, NULL), ECANCELED);
+    assert_int_equal(ended_in(&relay, NULL), ECANCELED);
+    thread_join(calling.thread);
+    assert_int_equal(calling.err, ECANCELED);
+    assert_string_equal(calling.text, "terminated signal received");
+    assert_int_equal(process_end(relay.pid), 0);
+    cctx_close(ctx);
+}
+
 /* The last: the server is gone after it. */
 static void a_server_that_ends_says_why(void **state)
 {
     calling_t calling;
     cctx_t *ctx = cctx_with_timeout(cctx_background(), CCTX_S(100));
     (void)state;
-    calling_start(&calling, ctx);
-    server_began();
-    kill(server, SIGTERM);
-    assert_int_equal(server_ended(NULL), ECANCELED);
+    calling_start(&calling, &server, ctx);
+    began_in(&server);
+    kill(server.pid, SIGTERM);
+    assert_int_equal(ended_in(&server, NULL), ECANCELED);
     thread_join(calling.thread);
     assert_int_equal(calling.err, ECANCELED);
     assert_string_equal(calling.text, "terminated signal received");
     assert_int_equal(cctx_err(ctx), 0);
     cctx_close(ctx);
-    assert_int_equal(client_end(server), 0);
+    assert_int_equal(process_end(server.pid), 0);
 }
 
 int main(void)
@@ -514,6 +569,7 @@ int main(void)
         cmocka_unit_test(times_are_converted_both_ways),
         cmocka_unit_test(a_status_says_what_the_context_says),
         cmocka_unit_test(how_long_a_cancel_takes_to_the_other_process),
+        cmocka_unit_test(a_tree_goes_on_from_server_to_server),
         cmocka_unit_test(a_server_that_ends_says_why),
     };
     watchdog(200);

@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * serve: a server whose calls each have a context. /wait works for a minute, every other method answers at
- * once; SIGTERM ends all calls, with a cause that their clients get. It prints its port, and a line where a
- * call begins and ends.
+ * serve: a server whose calls each have a context. /wait works for a minute, or has another server do it; every
+ * other method answers at once. SIGTERM ends all calls, with a cause that their clients get. It prints its port,
+ * and a line where a call begins and ends.
+ * usage: serve [ADDRESS], that of the other server
  */
-#include <cctx/bridge/grpc.h>
+#include "call.h"
+
 #include <cctx/group.h>
 #include <cctx/signal.h>
 #include <cctx/wait.h>
@@ -34,6 +36,7 @@ typedef struct served {
 
 static grpc_server *server;
 static grpc_completion_queue *cq;
+static grpc_channel *next;
 static cctx_t *root;
 static cctx_group_t *group;
 
@@ -57,7 +60,11 @@ static int handle(const cctx_t *unused, void *arg)
     grpc_slice text;
     grpc_op ops[2] = {{.op = GRPC_OP_SEND_INITIAL_METADATA}, {.op = GRPC_OP_SEND_STATUS_FROM_SERVER}};
     (void)unused;
-    if (grpc_slice_str_cmp(served->details.method, "/wait") == 0)
+    bool wait = grpc_slice_str_cmp(served->details.method, "/wait") == 0;
+    char answer[128];
+    if (wait && next)
+        call(served->ctx, next, "/wait", answer, sizeof answer); /* the deadline and the end go on */
+    else if (wait)
         cctx_sleep(served->ctx, CCTX_S(60)); /* the work, which ends with the context */
     int err = cctx_err(served->ctx);
     printf("ended %" PRId64 " %d %s\n", cctx_now(), err, err ? cctx_cause(served->ctx)->text : "answered");
@@ -133,7 +140,7 @@ static void stop(void *arg)
     grpc_server_shutdown_and_notify(server, cq, arg);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
     sigset_t signals;
     cctx_callback_t callback = {{0}};
@@ -155,6 +162,11 @@ int main(void)
     int port = grpc_server_add_http2_port(server, "127.0.0.1:0", credentials);
     grpc_server_credentials_release(credentials);
     grpc_server_start(server);
+    if (argc > 1) {
+        grpc_channel_credentials *insecure = grpc_insecure_credentials_create();
+        next = grpc_channel_create(argv[1], insecure, NULL);
+        grpc_channel_credentials_release(insecure);
+    }
     next_call();
     if (port == 0 || cctx_after_func(root, &callback, stop, &end) != 0)
         return 1;
@@ -167,6 +179,8 @@ int main(void)
         event->run(event->served, got.success);
     }
     cctx_stop_wait(&callback);
+    if (next)
+        grpc_channel_destroy(next);
     grpc_server_destroy(server);
     grpc_completion_queue_destroy(cq);
     grpc_shutdown();
