@@ -417,6 +417,28 @@ static void a_refused_accept_leaves_nothing(void **state)
     cctx_close(parent);
 }
 
+/* Where gRPC is a moment before the context's own timer: contexts without one show who ends them. */
+static void after_the_deadline_it_is_the_deadline_that_ends_the_context(void **state)
+{
+    const struct {
+        gpr_timespec deadline;
+        int gone, err;
+    } cases[] = {
+        {gpr_now(GPR_CLOCK_MONOTONIC), 1, 0},
+        {gpr_inf_future(GPR_CLOCK_MONOTONIC), 1, ECANCELED},
+        {gpr_inf_future(GPR_CLOCK_MONOTONIC), 0, 0},
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        cctx_t *ctx = cctx_with_cancel(cctx_background());
+        cctx_grpc_peer_t peer = {ctx, cases[i].deadline, cases[i].gone};
+        cctx_ref(ctx);
+        cctx_grpc_closed(&peer);
+        assert_int_equal(cctx_err(ctx), cases[i].err);
+        cctx_close(ctx);
+    }
+}
+
 static void times_are_converted_both_ways(void **state)
 {
     cctx_t *ctx;
@@ -444,6 +466,12 @@ static void times_are_converted_both_ways(void **state)
     before = cctx_now();
     gpr_timespec wall = gpr_time_add(gpr_now(GPR_CLOCK_REALTIME), gpr_time_from_hours(1, GPR_TIMESPAN));
     assert_in_range(cctx_grpc_time(wall) - before, CCTX_S(3500), CCTX_S(3700));
+
+    /* A cancel leaves the deadline as it was: the call ends as canceled, not as late. */
+    ctx = cctx_with_timeout(cctx_background(), CCTX_S(100));
+    cctx_cancel(ctx);
+    assert_true(cctx_grpc_time(cctx_grpc_deadline(ctx)) >= before + CCTX_S(100));
+    cctx_close(ctx);
 
     ctx = cctx_with_deadline(cctx_background(), INT64_MIN);
     assert_true(cctx_grpc_time(cctx_grpc_deadline(ctx)) <= cctx_now());
@@ -566,6 +594,7 @@ int main(void)
         cmocka_unit_test(a_disarm_waits_for_the_cancel_that_runs),
         cmocka_unit_test(a_refused_registration_arms_nothing),
         cmocka_unit_test(a_refused_accept_leaves_nothing),
+        cmocka_unit_test(after_the_deadline_it_is_the_deadline_that_ends_the_context),
         cmocka_unit_test(times_are_converted_both_ways),
         cmocka_unit_test(a_status_says_what_the_context_says),
         cmocka_unit_test(how_long_a_cancel_takes_to_the_other_process),

@@ -117,6 +117,18 @@ static void a_push_that_makes_no_thread_runs_its_task_once(void **state)
     assert_int_equal(tasks.ran, 100);
 }
 
+static void a_close_runs_what_is_queued(void **state)
+{
+    cctx_gthreadpool_t pool;
+    counted_t counted = {0};
+    (void)state;
+    assert_int_equal(cctx_gthreadpool_open(&pool, 1), 0);
+    for (int i = 0; i < 1000; i++)
+        assert_int_equal(pool.executor.submit(&pool.executor, bare_count, &counted), 0);
+    cctx_gthreadpool_close(&pool);
+    assert_int_equal(counted.ran, 1000);
+}
+
 static void a_pool_without_a_thread_is_none(void **state)
 {
     cctx_gthreadpool_t pool;
@@ -135,6 +147,7 @@ int main(void)
         POOLS_TESTS,
         cmocka_unit_test(a_task_without_memory_runs_once_where_it_is_started),
         cmocka_unit_test(a_push_that_makes_no_thread_runs_its_task_once),
+        cmocka_unit_test(a_close_runs_what_is_queued),
         cmocka_unit_test(a_pool_without_a_thread_is_none),
     };
     watchdog(200);
