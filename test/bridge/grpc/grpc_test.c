@@ -245,13 +245,13 @@ static void a_deadline_ends_both(void **state)
 {
     calling_t calling;
     int64_t begin = cctx_now(), at;
-    cctx_t *ctx = cctx_with_timeout(cctx_background(), CCTX_MS(300));
+    cctx_t *ctx = cctx_with_timeout(cctx_background(), CCTX_S(2));
     (void)state;
     calling_start(&calling, &server, ctx);
     began_in(&server);
     int err = ended_in(&server, &at);
     assert_true(err == ETIMEDOUT || err == ECANCELED);
-    assert_true(at - begin >= CCTX_MS(300));
+    assert_true(at - begin >= CCTX_S(2));
     thread_join(calling.thread);
     assert_int_equal(calling.err, ETIMEDOUT);
     cctx_unref(ctx);
@@ -280,7 +280,7 @@ static void a_client_that_is_interrupted_ends_the_context_in_the_server(void **s
 
 static void the_servers_own_deadline_needs_no_client(void **state)
 {
-    pid_t client = client_start("1500");
+    pid_t client = client_start("5000");
     (void)state;
     began_in(&server);
     kill(client, SIGSTOP);

@@ -14,7 +14,7 @@
 
 static queue_t queue = {0, QUEUE_ROOM, PTHREAD_MUTEX_INITIALIZER, 0, 0, {0}};
 
-// [tbb]
+/* [tbb] */
 // A task: takes numbers until 0 comes, or the context ends.
 static int add(const cctx_t *ctx, void *sum)
 {
@@ -40,7 +40,7 @@ static int add_all(const cctx_t *ctx, long n, std::atomic<long> &sum)
     cctx_group_free(group);
     return err;
 }
-// [tbb end]
+/* [tbb end] */
 
 int main(int argc, char **argv)
 {
