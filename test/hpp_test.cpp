@@ -98,7 +98,8 @@ class poor
         options.size = sizeof options;
         options.user = self;
         options.allocate = [](void *user, std::size_t size, std::size_t align) {
-            return static_cast<poor *>(user)->refuses ? nullptr : std::aligned_alloc(align, size);
+            const std::size_t whole = (size + align - 1) / align * align;
+            return static_cast<poor *>(user)->refuses ? nullptr : std::aligned_alloc(align, whole);
         };
         options.release = [](void *, void *p) { std::free(p); };
         return cctx_domain_new(&options);
