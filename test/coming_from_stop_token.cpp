@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * coming_from_stop_token - what C++20 does with std::stop_token, and the same with a context. Regions std_... and ctx_...
- * stand side by side in README; the checks after them assert that both do it. The worker at the head is made of both:
- * the threads are std::jthread's, the jobs have contexts.
+ * coming_from_stop_token - what C++20 does with std::stop_token, and the same with a context. Regions std_...
+ * and ctx_... stand side by side in README; the checks after them assert that both do it. The worker at the
+ * head is made of both: the threads are std::jthread's, the jobs have contexts.
  */
 #include <cctx/cctx.hpp>
 

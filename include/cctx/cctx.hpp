@@ -1,22 +1,22 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* cctx/cctx.hpp - cctx for C++17 and C++20: handles that close themselves, chrono, callables, std::stop_token. */
+/* cctx/cctx.hpp - C++17 and C++20: handles that close themselves, chrono, callables, std::stop_token. */
 #ifndef CCTX_CCTX_HPP
 #define CCTX_CCTX_HPP
 
 /*
  * WHAT IT IS
  *
- * <cctx/cctx.h> is the reference: what a context is, what is ordered with what, what each function costs. This header
- * gives it the types of C++:
+ * <cctx/cctx.h> is the reference: what a context is, what is ordered with what, what each function costs.
+ * This header gives it the types of C++:
  *
  *     context               a reference to a context. Who has one may look, wait and derive. Copies share it.
- *     cancelable_context    the owner of a derived context: it may cancel, and at the end of its scope it does: Go's
- *                           `defer cancel()`. It moves and is not copied.
+ *     cancelable_context    the owner of a derived context: it may cancel, and does so at the end of its
+ *                           scope: Go's `defer cancel()`. It moves and is not copied.
  *     canceler              a copyable function object that cancels: Go's `cancel`.
  *     key<T>                the key of a typed value.
- *     after_func, guard     a registration, with the callable inside of it; gone when the destructor has returned.
+ *     after_func, guard     a registration, with the callable inside; gone when the destructor has returned.
  *     group                 tasks that share a context, which the first error or exception cancels.
- *     with_stop_token, stop_on_done       C++20: from and to std::stop_token.
+ *     with_stop_token, stop_on_done    C++20: from and to std::stop_token.
  *
  *     void handle(const cctx::context &parent, request &r)
  *     {
@@ -27,28 +27,29 @@
  *             r.step(ctx);
  *     }
  *
- * THE CONST RULE. A function that takes a `const context &` cannot cancel its caller's work: there is no way from it,
- * nor from a `const cancelable_context &`, to a cancel. A cancelable_context is passed to it as it is, at no cost.
- * A temporary one is not: what it owns would be canceled before anybody could use it, so that does not compile.
+ * THE CONST RULE. A function that takes a `const context &` cannot cancel its caller's work: there is no way
+ * from it, nor from a `const cancelable_context &`, to a cancel. A cancelable_context is passed to it as it
+ * is, at no cost. A temporary one is not: what it owns would be canceled before anybody could use it, so that
+ * does not compile.
  *
  * DEFAULTS: those of cctx.h hold, and unless a function says otherwise,
  *
- *   Errors     a derivation or a registration that fails throws: std::bad_alloc for ENOMEM, or else std::system_error
- *              with the errno value in std::generic_category() (EAGAIN: a thread of the library could not be made).
- *              Nothing has changed then. What is noexcept does not fail. In a program compiled without exceptions the
- *              same calls end it by std::abort(); who has to go on without memory there calls the C function and gives
- *              what it returned to adopt.
- *   Callables  what the library calls does not throw: an exception that leaves it ends the program (std::terminate),
- *              as with std::stop_callback. Tasks of a group may throw.
- *   Threads    any function of any of these types may be called on different objects at one time, also where they are
- *              handles of one context; on one object, the const ones, and cancel.
- *   Empty      no handle is: one that is made by default, or was moved from, stands for background(), and there is
- *              nothing to cancel.
- *   Cost       that of the C function. The handles are one pointer, nothing allocates but what says so, and all is
- *              inline: there is no ABI here and no state.
+ *   Errors     a derivation or a registration that fails throws: std::bad_alloc for ENOMEM, or else
+ *              std::system_error with the errno value in std::generic_category() (EAGAIN: a thread of the
+ *              library could not be made). Nothing has changed then. What is noexcept does not fail. In a
+ *              program compiled without exceptions the same calls end it by std::abort(); who has to go on
+ *              without memory there calls the C function and gives what it returned to adopt.
+ *   Callables  what the library calls does not throw: an exception that leaves it ends the program
+ *              (std::terminate), as with std::stop_callback. Tasks of a group may throw.
+ *   Threads    any function of any of these types may be called on different objects at one time, also where
+ *              they are handles of one context; on one object, the const ones, and cancel.
+ *   Empty      no handle is: one that is made by default, or was moved from, stands for background(), and
+ *              there is nothing to cancel.
+ *   Cost       that of the C function. The handles are one pointer, nothing allocates but what says so, and
+ *              all is inline: there is no ABI here and no state.
  *
- * All that this header does not repeat (poll, futex, descriptors, signals, shared arenas, domains, dumps) is there by
- * get(), which is the context of C, and by adopt:
+ * All that this header does not repeat (poll, futex, descriptors, signals, shared arenas, domains, dumps) is
+ * there by get(), which is the context of C, and by adopt:
  *
  *     auto ctx = cctx::cancelable_context::adopt(cctx_with_signals(cctx::background().get(), &signals));
  *     int fd = cctx_fd(ctx.get());
@@ -92,7 +93,7 @@ namespace cctx
 class context;
 class cancelable_context;
 
-/* A point in time on the clock of all deadlines. In a domain with a clock of its own its count is that clock's. */
+/* A point in time on the clock of deadlines. In a domain with its own clock its count is that clock's. */
 using time_point = std::chrono::time_point<std::chrono::steady_clock, std::chrono::nanoseconds>;
 
 namespace detail
@@ -191,7 +192,7 @@ template <class Handle> class looks
     /* Has the context ended? Two loads. */
     [[nodiscard]] bool is_done() const noexcept { return cctx_is_done(c()); }
 
-    /* Has it ended, and how? No error while it is live; then std::errc::operation_canceled or std::errc::timed_out. */
+    /* And how? No error while it is live; then std::errc::operation_canceled or std::errc::timed_out. */
     [[nodiscard]] std::error_code err() const noexcept { return detail::code(cctx_err(c())); }
 
     /* Why it ended: nullptr while it is live; never after. Causes are compared by their address. */
@@ -283,8 +284,8 @@ template <class Handle> class looks
 /*
  * context - a reference to a context, counted; what functions take as `const cctx::context &`.
  *
- * To drop the last one is not a cancel. A copy counts one reference up, and shares one cache line with all who do: pass it
- * by reference, copy it where it has to outlive the caller.
+ * To drop the last one is not a cancel. A copy counts one reference up, and shares one cache line with all
+ * who do: pass it by reference, copy it where it has to outlive the caller.
  */
 class context : public looks<context>
 {
@@ -344,10 +345,10 @@ class context : public looks<context>
 };
 
 /*
- * cancelable_context - the owner of a context: who made it, may cancel it, and does so at the end of the scope.
+ * cancelable_context - the owner of a context: may cancel it, and does so at the end of the scope.
  *
- * It converts to a `const context &`, which is valid as long as it is; a context that is made of that outlives it, and is
- * done then. Assigning to it closes what it owned.
+ * It converts to a `const context &`, which is valid as long as it is; a context that is made of that
+ * outlives it, and is done then. Assigning to it closes what it owned.
  */
 class [[nodiscard]] cancelable_context : public looks<cancelable_context>
 {
@@ -380,9 +381,9 @@ class [[nodiscard]] cancelable_context : public looks<cancelable_context>
     /*
      * Ends the context and all that is derived from it; callbacks run here, before the return.
      *
-     * cause is static: it is borrowed until the context and all derived from it are freed, so no temporary will do.
-     * With a code and a text the cause is copied into memory of the context; without memory for it the context ends all
-     * the same, with the cause {ENOMEM, "out of memory"}.
+     * cause is static: it is borrowed until the context and all derived from it are freed, so no temporary
+     * will do. With a code and a text the cause is copied into memory of the context; without memory for it
+     * the context ends all the same, with the cause {ENOMEM, "out of memory"}.
      *
      * Returns    true: this call ended it. false: it was done already.
      */
@@ -398,7 +399,7 @@ class [[nodiscard]] cancelable_context : public looks<cancelable_context>
     /* Cancels and lets go now, as the end of the scope does. */
     void close() noexcept { const cancelable_context closed(std::move(*this)); }
 
-    /* Lets go without a cancel: what is returned ends by its deadline or its parent, or by a canceler that is left. */
+    /* Lets go without a cancel: the context ends by its deadline, its parent, or a canceler that is left. */
     [[nodiscard]] context detach() noexcept { return std::move(ctx_); }
 
     /* Gives the reference to the caller, who calls cctx_close. */
@@ -463,20 +464,23 @@ class canceler
  * with_timeout   - a context that ends after a duration from now, or with its parent.
  * with_deadline  - a context that ends at a point in time, or with its parent.
  *
- * Durations are rounded up to nanoseconds and saturate at never. A point in time of another clock than steady_clock, such
- * as system_clock, is turned into one of steady_clock at the call: who sets that clock later does not move the deadline.
- * cause, what cause() says if this deadline ends the context, is static.
+ * Durations are rounded up to nanoseconds and saturate at never. A point in time of another clock than
+ * steady_clock, such as system_clock, is turned into one of steady_clock at the call: who sets that clock
+ * later does not move the deadline. cause, what cause() says if this deadline ends the context, is static.
  */
 template <class Rep, class Period>
-[[nodiscard]] cancelable_context with_timeout(const context &parent, const std::chrono::duration<Rep, Period> &timeout)
+[[nodiscard]] cancelable_context with_timeout(const context &parent,
+                                              const std::chrono::duration<Rep, Period> &timeout)
 {
     return cancelable_context::adopt(cctx_with_timeout(parent.get(), detail::nanoseconds(timeout)));
 }
 template <class Rep, class Period>
-[[nodiscard]] cancelable_context with_timeout(const context &parent, const std::chrono::duration<Rep, Period> &timeout,
+[[nodiscard]] cancelable_context with_timeout(const context &parent,
+                                              const std::chrono::duration<Rep, Period> &timeout,
                                               const cctx_cause_t &cause)
 {
-    return cancelable_context::adopt(cctx_with_timeout_cause(parent.get(), detail::nanoseconds(timeout), &cause));
+    const std::int64_t ns = detail::nanoseconds(timeout);
+    return cancelable_context::adopt(cctx_with_timeout_cause(parent.get(), ns, &cause));
 }
 template <class Rep, class Period>
 cancelable_context with_timeout(const context &, const std::chrono::duration<Rep, Period> &,
@@ -493,7 +497,8 @@ template <class Clock, class Duration>
                                                const std::chrono::time_point<Clock, Duration> &deadline,
                                                const cctx_cause_t &cause)
 {
-    return cancelable_context::adopt(cctx_with_deadline_cause(parent.get(), detail::time_of(deadline), &cause));
+    const cctx_time_t when = detail::time_of(deadline);
+    return cancelable_context::adopt(cctx_with_deadline_cause(parent.get(), when, &cause));
 }
 template <class Clock, class Duration>
 cancelable_context with_deadline(const context &, const std::chrono::time_point<Clock, Duration> &,
@@ -502,7 +507,7 @@ cancelable_context with_deadline(const context &, const std::chrono::time_point<
 /*
  * with_value - a context that carries a value: a T made of args, destroyed with the context.
  *
- * It is shared by all who have the context or one derived from it, on any thread, so it is found as a const T.
+ * It is shared by all who have the context or one derived from it, on any thread: it is found as a const T.
  *
  * Cost       one allocation for the T, by new, and that of cctx_with_value.
  */
@@ -542,7 +547,8 @@ with_any(const context &first, Contexts &&...others)
 template <class Iterator, class = typename std::iterator_traits<Iterator>::iterator_category>
 [[nodiscard]] cancelable_context with_any(Iterator first, Iterator last)
 {
-    static_assert(std::is_reference_v<typename std::iterator_traits<Iterator>::reference>, "contexts that stay there");
+    static_assert(std::is_reference_v<typename std::iterator_traits<Iterator>::reference>,
+                  "the range has the contexts: what an iterator made would be gone");
     std::vector<const cctx_t *> parents;
     for (; first != last; ++first)
         parents.push_back(static_cast<const context &>(*first).get());
@@ -556,12 +562,12 @@ template <class Iterator, class = typename std::iterator_traits<Iterator>::itera
  *
  *     cctx::after_func hang_up(ctx, [&] { socket.shutdown(); });
  *
- * f is inside the object, which therefore stays where it is; it is called once, unless a stop wins, on the thread that
- * cancels, for a deadline on the library's runner, with an executor there, and by the constructor if the context is done
- * already. It may do all that a callback of cctx_after_func may.
+ * f is inside the object, which therefore stays where it is; it is called once, unless a stop wins, on the
+ * thread that cancels, for a deadline on the library's runner, with an executor there, and by the constructor
+ * if the context is done already. It may do all that a callback of cctx_after_func may.
  *
- * The destructor stops it; if f runs on another thread it waits for f's end. In f itself it does not wait, and f touches
- * nothing of its own after that. f does not wait for the thread that runs the destructor.
+ * The destructor stops it; if f runs on another thread it waits for f's end. In f itself it does not wait,
+ * and f touches nothing of its own after that. f does not wait for the thread that runs the destructor.
  */
 template <class F> class after_func
 {
@@ -603,13 +609,13 @@ template <class F> after_func(const context &, F) -> after_func<F>;
 template <class F> after_func(const context &, cctx_executor_t &, F) -> after_func<F>;
 
 /*
- * guard - call f() when the context is done, and again until the guard is gone: interrupts somebody else's API.
+ * guard - call f() when the context is done, and again until the guard is gone: interrupts another's API.
  *
  *     cctx::guard interrupt(ctx, [db] { sqlite3_interrupt(db); });
  *     return sqlite3_step(statement);
  *
- * f is called again after 1 ms, 2 ms, ... 100 ms; two calls never overlap; see cctx_guard_arm. When disarm, or the
- * destructor, has returned f is not called any more, and the handle may be closed or used anew.
+ * f is called again after 1 ms, 2 ms, ... 100 ms; two calls never overlap; see cctx_guard_arm. When disarm,
+ * or the destructor, has returned f is not called any more, and the handle may be closed or used anew.
  */
 template <class F> class guard
 {
@@ -646,17 +652,19 @@ template <class F> guard(const context &, F) -> guard<F>;
  *         group.go([&u](const cctx::context &c) { fetch(c, u); });
  *     group.wait();                                           throws what the first of them threw
  *
- * A task is called as f(ctx), ctx the group's context, or as f(); it returns nothing, an errno value as an int, or a
- * std::error_code. Not 0, or an exception, is a failure, and the first one is the group's: its code is that of the cause
- * (-1 for an exception, or an error, that is of no errno value). The failures of others are dropped.
+ * A task is called as f(ctx), ctx the group's context, or as f(); it returns nothing, an errno value as an
+ * int, or a std::error_code. Not 0, or an exception, is a failure, and the first one is the group's: its code
+ * is that of the cause (-1 for an exception, or an error, that is of no errno value). The failures of others
+ * are dropped.
  *
- * The destructor cancels the context and waits for the tasks; a failure that no wait has asked for is dropped with it.
- * No task destroys its own group.
+ * The destructor cancels the context and waits for the tasks; a failure that no wait has asked for is dropped
+ * with it. No task destroys its own group.
  */
 class group
 {
   public:
-    /* Each task has a thread of its own; or is submitted to the executor, which outlives the group. 0 is no limit. */
+    /* Each task has a thread of its own, or is submitted to the executor, which outlives the group.
+     * Of limit tasks none more is started before one has ended; 0 is no limit. */
     explicit group(const context &parent, std::size_t limit = 0) : group(parent, nullptr, limit) {}
     explicit group(const context &parent, cctx_executor_t &executor, std::size_t limit = 0)
         : group(parent, &executor, limit)
@@ -666,11 +674,12 @@ class group
     group &operator=(const group &) = delete;
     ~group() { cctx_group_free(group_); }
 
-    /* The context that the tasks get: it ends with the first failure, with wait, with the parent or with the group. */
+    /* The context that the tasks get: it ends with the first failure, the parent, wait, or the group. */
     [[nodiscard]] const context &ctx() const noexcept { return ctx_; }
 
     /*
-     * Starts a task, which gets a copy of f, or what was moved there, and destroys it at its end, before a wait returns.
+     * Starts a task, which gets a copy of f, or what was moved there, and destroys it at its end, before a
+     * wait returns.
      *
      * Errors     what copying f throws; std::bad_alloc. Then no task was started.
      * Blocking   with a limit, while so many tasks have not ended. Where no thread can be had, f runs here.
@@ -688,7 +697,8 @@ class group
     /*
      * Sleeps until all tasks have ended, and cancels the context.
      *
-     * Returns    no error; the first error; std::errc::resource_deadlock_would_occur, at once, in a task of this group.
+     * Returns    no error; the first error; std::errc::resource_deadlock_would_occur, at once, in a task of
+     *            this group.
      * Errors     throws the exception, if a task's was the first failure; each time, and to each who waits.
      */
     std::error_code wait()
@@ -768,7 +778,8 @@ class group
         int expected = open;
         if (!state_.compare_exchange_strong(expected, settling))
             return 0; /* another was the first, and returns or has returned its code */
-        const bool is_errno = error.category() == std::generic_category() || error.category() == std::system_category();
+        const bool is_errno =
+            error.category() == std::generic_category() || error.category() == std::system_category();
         errno_ = is_errno && error.value() != 0 ? error.value() : -1;
         error_ = error;
         thrown_ = std::move(thrown);
@@ -834,7 +845,7 @@ class with_stop_token : public looks<with_stop_token>
 };
 
 /*
- * stop_on_done - a std::stop_token that the end of a context stops: for condition_variable_any, jthread, executors.
+ * stop_on_done - a std::stop_token that the end of a context stops, for condition_variable_any and others.
  *
  *     cctx::stop_on_done stop(ctx);
  *     changed.wait(lock, stop.token(), [&] { return ready; });
@@ -854,7 +865,7 @@ class stop_on_done
 
   private:
     struct end {
-        /* One of its stop_callbacks may destroy the stop_on_done: the state lives until request_stop has returned. */
+        /* A stop_callback may destroy the stop_on_done: the state lives until request_stop has returned. */
         void operator()() const noexcept
         {
             std::stop_source still = source;
