@@ -844,15 +844,22 @@ void the_end_of_a_context_stops_a_token()
 void a_stop_callback_may_destroy_what_stops_it()
 {
     auto ctx = cctx::with_cancel(cctx::background());
-    auto stop = std::make_unique<cctx::stop_on_done>(ctx);
-    std::optional<std::stop_callback<std::function<void()>>> callback;
-    callback.emplace(stop->token(), [&] {
-        auto &still = stop; /* what the callable holds goes with it, and so does the token */
-        callback.reset();
-        still.reset();
-    });
+    struct {
+        std::unique_ptr<cctx::stop_on_done> stop;
+        std::optional<std::stop_callback<std::function<void()>>> left, right;
+        int ran = 0;
+    } all{std::make_unique<cctx::stop_on_done>(ctx), {}, {}};
+    const auto destroy_all = [&all] {
+        auto &still = all; /* what the callable holds goes with it */
+        still.ran++;
+        still.left.reset();
+        still.right.reset();
+        still.stop.reset();
+    };
+    all.left.emplace(all.stop->token(), destroy_all);
+    all.right.emplace(all.stop->token(), destroy_all);
     ctx.cancel();
-    EXPECT(!stop && !callback);
+    EXPECT(all.ran == 1 && !all.stop);
 
     std::stop_source source;
     auto linked = std::make_unique<cctx::with_stop_token>(cctx::background(), source.get_token());
