@@ -358,9 +358,9 @@ class [[nodiscard]] cancelable_context : public looks<cancelable_context>
     /* Takes over the caller's reference, to what a C function has just returned. Errors: errno, for NULL. */
     static cancelable_context adopt(cctx_t *ctx)
     {
-        cancelable_context owner;
-        owner.ctx_ = context::adopt(ctx);
-        return owner;
+        if (!ctx)
+            detail::fail(errno, "cctx::cancelable_context::adopt");
+        return cancelable_context(ctx);
     }
 
     cancelable_context(cancelable_context &&) noexcept = default;
@@ -418,6 +418,8 @@ class [[nodiscard]] cancelable_context : public looks<cancelable_context>
     [[nodiscard]] cctx_t *get() noexcept { return const_cast<cctx_t *>(ctx_.get()); }
 
   private:
+    explicit cancelable_context(cctx_t *ctx) noexcept : ctx_(ctx, context::owned()) {}
+
     context ctx_{}; /* it came as a cctx_t *, or is the background, which a cancel leaves as it is */
 };
 
