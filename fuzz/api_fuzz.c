@@ -7,6 +7,7 @@
  * thread and a clock that the program moves (test/fake_time.c), and an allocator that refuses now and then
  * (scarce.c). The model makes each step before the library does, so that callbacks find it as the contract
  * says they should. */
+#define CCTX_ARRAY(access_mode, array, count) /* arrays and counts that do not match are passed on purpose */
 #include "property.h"
 #include "scarce.h"
 

@@ -164,10 +164,10 @@ static void after_func(const cctx_t *root)
     ran = 0;
     /* [after_func] */
     cctx_callback_t callback = {{0}}; /* the storage is the caller's */
-    cctx_after_func(ctx, &callback, count, &ran);
+    int err = cctx_after_func(ctx, &callback, count, &ran);
     bool stopped = cctx_stop(&callback);
     /* [after_func end] */
-    CHECK(stopped);
+    CHECK(err == 0 && stopped);
     CHECK(cctx_after_func(ctx, &callback, count, &ran) == 0);
     CHECK(cctx_cancel(ctx));
     CHECK(ran == 1);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* deadline: which contexts are armed, where, until when, and whose deadline a waiter fires. */
+#define CCTX_FREED_BY(call) /* references are counted up and down here, on one pointer */
 #include "support.h"
 
 #include "clock.h"

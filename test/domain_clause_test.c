@@ -3,6 +3,7 @@
  * Domains as their host sees them: an allocator that counts and fails at will, a clock that the test moves, no
  * thread, and deadlines that an event loop drives.
  */
+#define CCTX_FREED_BY(call) /* references are counted up and down here, on one pointer */
 #include "support.h"
 
 #include <cctx/domain.h>

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* handle: a close skips the cancel only where nobody could have seen it, and what cannot be canceled is
  * left alone. */
+#define CCTX_FREED_BY(call) /* references are counted up and down here, on one pointer */
 #include "support.h"
 
 #include "node.h"

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* Odd arguments are answered, by EINVAL or by the documented no-op, and never by a crash. C32, C8. */
+#define CCTX_FREED_BY(call) /* references are counted up and down here, on one pointer */
+#define CCTX_ARRAY(access_mode, array, count) /* arrays and counts that do not match are passed on purpose */
 #include "support.h"
 
 static const cctx_cause_t cause = {5, "cause"};

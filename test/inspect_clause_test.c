@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* What cctx/inspect.h promises: the numbers, the dump in its three forms, names, and the report at exit. */
+#define CCTX_FREED_BY(call) /* references are counted up and down here, on one pointer */
 #include "support.h"
 
 #include <cctx/inspect.h>

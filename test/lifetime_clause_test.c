@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* Lifetime: contexts keep their ancestors, leave at once, and memory follows what is alive. C17, C20-C22. */
+#define CCTX_FREED_BY(call) /* references are counted up and down here, on one pointer */
 #include "support.h"
 
 /*

@@ -3,6 +3,7 @@
 #include <cctx/cctx.h>
 #include <cctx/inspect.h>
 #include <pthread.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
@@ -48,9 +49,8 @@ int main(int argc, char **argv)
     cctx_name(request1, "request 1");
     cctx_name(request2, "request 2");
     cctx_name(cache, "cache");
-    cctx_after_func(log, &callback, flush, NULL);
-    if (pthread_create(&worker, NULL, work, query) != 0)
-        return 1;
+    if (cctx_after_func(log, &callback, flush, NULL) != 0 || pthread_create(&worker, NULL, work, query) != 0)
+        exit(1);
     until_parked(1);
     cctx_cancel_cause(request2, &hung_up);
 

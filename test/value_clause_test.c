@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* Values: the nearest wins, at a bounded cost; destroyed once; free of cancellation where asked. C16-C19. */
+#define CCTX_FREED_BY(call) /* references are counted up and down here, on one pointer */
 #include "support.h"
 
 static int number[16];

@@ -106,15 +106,58 @@
 #define CCTX_VERSION_PATCH 0
 #define CCTX_VERSION "0.1.0"
 
+/*
+ * WHAT A COMPILER IS TOLD, so that misuse is a warning of gcc or clang and an editor's underline. Each macro but
+ * CCTX_API may be defined empty before this header, by a program that means it.
+ *
+ *   CCTX_MUST_USE   a result that must not be dropped: a reference, or the only sign that something did not happen
+ *                   or is still in use. A (void) does not silence gcc: test the result.
+ *   CCTX_FREED_BY   gcc 11 on: what call takes back. -Wall finds a context that is used after its cctx_close or
+ *                   cctx_unref, or given to free(); gcc -fanalyzer finds the path on which one is lost, as go vet's
+ *                   lostcancel does. Who counts one context up and down in one function goes on with the pointer
+ *                   that cctx_ref returned. It is not the plain attribute malloc: a context's first word points to
+ *                   memory that others have, which that one denies.
+ *   CCTX_NOT_NULL   the result is never NULL.
+ *   CCTX_PRINTF     a format, checked against its arguments.
+ *   CCTX_ARRAY      gcc 10 on: the array that is one argument has as many elements as another one says; a shorter
+ *                   array is a warning.
+ *
+ * No argument is marked nonnull: NULL is answered (C32), and the mark would have the compiler delete the look at it.
+ */
 #if defined(__GNUC__)
 #define CCTX_API __attribute__((visibility("default")))
-#define CCTX_MUST_USE __attribute__((warn_unused_result))
-#define CCTX_PRINTF(string, first) __attribute__((format(printf, string, first)))
 #else
 #define CCTX_API
+#endif
+#if defined(__GNUC__) && !defined(CCTX_MUST_USE)
+#define CCTX_MUST_USE __attribute__((warn_unused_result))
+#elif !defined(CCTX_MUST_USE)
 #define CCTX_MUST_USE
+#endif
+#if defined(__GNUC__) && !defined(CCTX_NOT_NULL)
+#define CCTX_NOT_NULL __attribute__((returns_nonnull))
+#elif !defined(CCTX_NOT_NULL)
+#define CCTX_NOT_NULL
+#endif
+#if defined(__GNUC__) && !defined(CCTX_PRINTF)
+#define CCTX_PRINTF(string, first) __attribute__((format(printf, string, first)))
+#elif !defined(CCTX_PRINTF)
 #define CCTX_PRINTF(string, first)
 #endif
+#if defined(__GNUC__) && !defined(__clang__) && __GNUC__ >= 11 && !defined(CCTX_FREED_BY)
+#define CCTX_FREED_BY(call) __attribute__((malloc(call, 1)))
+#elif !defined(CCTX_FREED_BY)
+#define CCTX_FREED_BY(call)
+#endif
+#if defined(__GNUC__) && !defined(__clang__) && __GNUC__ >= 10 && !defined(CCTX_ARRAY)
+#define CCTX_ARRAY(access_mode, array, count) __attribute__((access(access_mode, array, count)))
+#elif !defined(CCTX_ARRAY)
+#define CCTX_ARRAY(access_mode, array, count)
+#endif
+
+/* A new reference to a context that its owner may cancel, and to one that he may not. */
+#define CCTX_OWNED CCTX_MUST_USE CCTX_FREED_BY(cctx_close) CCTX_FREED_BY(cctx_unref)
+#define CCTX_OWNED_CONST CCTX_MUST_USE CCTX_FREED_BY(cctx_unref)
 
 #ifdef __cplusplus
 extern "C" {
@@ -194,93 +237,8 @@ CCTX_API cctx_time_t cctx_now(void);
  * Returns    always the same static context. cctx_ref and cctx_unref of it do nothing.
  * Signals    async-signal-safe.
  */
-CCTX_API const cctx_t *cctx_background(void);
-CCTX_API const cctx_t *cctx_todo(void);
-
-/* ---- derive ------------------------------------------------------------------------------------ */
-
-/*
- * The functions of this section have in common:
- *
- * The child is live, then done for ever: by its own cancel, by its deadline or because its parent was,
- * whichever is first; the others change nothing (C1). Derived from a parent that is done it is born done,
- * with its parent's error and cause (C3).
- *
- * Returns    the child, with one reference for the caller; or NULL.
- * Errors     EINVAL (a NULL parent), ENOMEM. On failure nothing has changed.
- * Ownership  the child keeps its ancestors alive: the caller's reference to parent may be dropped before
- *            the child's (C20). Drop the child's with cctx_unref or cctx_close.
- * Cost       O(1). Contexts share pages of memory, so the allocator is asked once for many of them.
- */
-
-/*
- * cctx_with_cancel - derive a context that the caller can cancel.
- */
-CCTX_API CCTX_MUST_USE cctx_t *cctx_with_cancel(const cctx_t *parent);
-
-/*
- * cctx_with_deadline       - derive a context that ends at a point in time.
- * cctx_with_timeout        - derive a context that ends after a duration from now.
- * cctx_with_deadline_cause - the same, with the cause that the deadline gives.
- * cctx_with_timeout_cause
- *
- * deadline is on the clock of cctx_now; timeout is in nanoseconds, and now + timeout saturates at
- * CCTX_NEVER, which is no deadline. The effective deadline is the earlier of the parent's and this one;
- * one that is no earlier than the parent's arms no timer (C11). A deadline that has passed, or a timeout
- * of 0 or less, gives a context born done with ETIMEDOUT (C12). At its deadline the context becomes done,
- * never early, without any thread looking at it or waiting on it (C13). The clock is read once per
- * derivation (C15).
- *
- * cause is what cctx_cause reports if this very deadline ends the context; NULL is
- * cctx_deadline_exceeded. It is borrowed until the context and all that is derived from it are freed.
- *
- * Errors     EINVAL, ENOMEM; EAGAIN: the timer thread could not be made.
- * Cost       O(1) to arm and to disarm, at any number of armed deadlines (C14); one clock read. The first
- *            call of a process starts a thread.
- */
-CCTX_API CCTX_MUST_USE cctx_t *cctx_with_deadline(const cctx_t *parent, cctx_time_t deadline);
-CCTX_API CCTX_MUST_USE cctx_t *cctx_with_timeout(const cctx_t *parent, int64_t timeout);
-CCTX_API CCTX_MUST_USE cctx_t *cctx_with_deadline_cause(const cctx_t *parent, cctx_time_t deadline,
-                                                        const cctx_cause_t *cause);
-CCTX_API CCTX_MUST_USE cctx_t *cctx_with_timeout_cause(const cctx_t *parent, int64_t timeout,
-                                                       const cctx_cause_t *cause);
-
-/*
- * cctx_with_value - derive a context that carries a value.
- *
- * cctx_value(child, key) is value from here down, until a descendant sets the key anew. A NULL value is a
- * value: it hides an ancestor's. The child has no end of its own: it shares its parent's done word and
- * costs nothing when the tree is canceled (C18).
- *
- * Errors     EINVAL (also: a NULL key), ENOMEM. On failure the value stays the caller's: key->destroy
- *            does not run.
- * Ownership  key is static. value is the context's from here on: key->destroy, if set, gets it when the
- *            context is freed.
- * Cost       one allocation; O(1) up to 8 keys in force, O(log keys) beyond.
- */
-CCTX_API CCTX_MUST_USE const cctx_t *cctx_with_value(const cctx_t *parent, const cctx_key_t *key,
-                                                     void *value);
-
-/*
- * cctx_without_cancel - derive a context that has the values of its parent and nothing else of it.
- *
- * It is never done: cancellation, deadline, error and cause of the ancestors do not reach it, nor what is
- * derived from it (C19).
- */
-CCTX_API CCTX_MUST_USE const cctx_t *cctx_without_cancel(const cctx_t *parent);
-
-/*
- * cctx_with_any - derive a context that ends when any of several parents does. Go has no such function.
- *
- * Of the n contexts in parents, the first to be done gives its error and cause. The deadline is the
- * earliest of theirs; the values are those of parents[0]. The array may be reused after the return; equal
- * parents and parents that can never be done are fine. The caller may cancel the child too. Releasing it
- * leaves nothing behind in any parent (B1).
- *
- * Errors     EINVAL: parents is NULL, n is 0, or one of the parents is NULL. ENOMEM.
- * Cost       O(n), and no thread.
- */
-CCTX_API CCTX_MUST_USE cctx_t *cctx_with_any(const cctx_t *const parents[], size_t n);
+CCTX_API CCTX_NOT_NULL const cctx_t *cctx_background(void);
+CCTX_API CCTX_NOT_NULL const cctx_t *cctx_todo(void);
 
 /* ---- references -------------------------------------------------------------------------------- */
 
@@ -319,6 +277,120 @@ CCTX_API void cctx_unref(const cctx_t *ctx);
  * Blocking   never; callbacks and a value's destructor run here.
  */
 CCTX_API void cctx_close(cctx_t *ctx);
+
+/*
+ * CCTX_SCOPED     - a variable whose context is closed at the end of its scope: Go's `defer cancel()`.
+ * CCTX_SCOPED_REF - the same for a `const cctx_t *`, which is unreffed and not canceled.
+ *
+ *     CCTX_SCOPED cctx_t *ctx = cctx_with_timeout(parent, CCTX_S(5));
+ *     CCTX_SCOPED_REF const cctx_t *user = cctx_with_value(ctx, &user_key, name);
+ *
+ * On every way out: the end of the block, return, break, continue, goto, and a C++ exception; not by longjmp or
+ * exit(). The last variable of a scope goes first. It is closed whatever it holds by then: NULL is fine, so to hand
+ * the context on is to copy the pointer and set the variable to NULL. A variable without a value is closed, too:
+ * initialize it.
+ *
+ * An extension of gcc and clang: other compilers do not have these two.
+ */
+#if defined(__GNUC__)
+#define CCTX_SCOPED __attribute__((cleanup(cctx_scoped_close)))
+#define CCTX_SCOPED_REF __attribute__((cleanup(cctx_scoped_unref)))
+
+static inline void cctx_scoped_close(cctx_t **variable)
+{
+    cctx_close(*variable);
+}
+
+static inline void cctx_scoped_unref(const cctx_t **variable)
+{
+    cctx_unref(*variable);
+}
+#endif
+
+/* ---- derive ------------------------------------------------------------------------------------ */
+
+/*
+ * The functions of this section have in common:
+ *
+ * The child is live, then done for ever: by its own cancel, by its deadline or because its parent was,
+ * whichever is first; the others change nothing (C1). Derived from a parent that is done it is born done,
+ * with its parent's error and cause (C3).
+ *
+ * Returns    the child, with one reference for the caller; or NULL.
+ * Errors     EINVAL (a NULL parent), ENOMEM. On failure nothing has changed.
+ * Ownership  the child keeps its ancestors alive: the caller's reference to parent may be dropped before
+ *            the child's (C20). Drop the child's with cctx_unref or cctx_close.
+ * Cost       O(1). Contexts share pages of memory, so the allocator is asked once for many of them.
+ */
+
+/*
+ * cctx_with_cancel - derive a context that the caller can cancel.
+ */
+CCTX_API CCTX_OWNED cctx_t *cctx_with_cancel(const cctx_t *parent);
+
+/*
+ * cctx_with_deadline       - derive a context that ends at a point in time.
+ * cctx_with_timeout        - derive a context that ends after a duration from now.
+ * cctx_with_deadline_cause - the same, with the cause that the deadline gives.
+ * cctx_with_timeout_cause
+ *
+ * deadline is on the clock of cctx_now; timeout is in nanoseconds, and now + timeout saturates at
+ * CCTX_NEVER, which is no deadline. The effective deadline is the earlier of the parent's and this one;
+ * one that is no earlier than the parent's arms no timer (C11). A deadline that has passed, or a timeout
+ * of 0 or less, gives a context born done with ETIMEDOUT (C12). At its deadline the context becomes done,
+ * never early, without any thread looking at it or waiting on it (C13). The clock is read once per
+ * derivation (C15).
+ *
+ * cause is what cctx_cause reports if this very deadline ends the context; NULL is
+ * cctx_deadline_exceeded. It is borrowed until the context and all that is derived from it are freed.
+ *
+ * Errors     EINVAL, ENOMEM; EAGAIN: the timer thread could not be made.
+ * Cost       O(1) to arm and to disarm, at any number of armed deadlines (C14); one clock read. The first
+ *            call of a process starts a thread.
+ */
+CCTX_API CCTX_OWNED cctx_t *cctx_with_deadline(const cctx_t *parent, cctx_time_t deadline);
+CCTX_API CCTX_OWNED cctx_t *cctx_with_timeout(const cctx_t *parent, int64_t timeout);
+CCTX_API CCTX_OWNED cctx_t *cctx_with_deadline_cause(const cctx_t *parent, cctx_time_t deadline,
+                                                        const cctx_cause_t *cause);
+CCTX_API CCTX_OWNED cctx_t *cctx_with_timeout_cause(const cctx_t *parent, int64_t timeout,
+                                                       const cctx_cause_t *cause);
+
+/*
+ * cctx_with_value - derive a context that carries a value.
+ *
+ * cctx_value(child, key) is value from here down, until a descendant sets the key anew. A NULL value is a
+ * value: it hides an ancestor's. The child has no end of its own: it shares its parent's done word and
+ * costs nothing when the tree is canceled (C18).
+ *
+ * Errors     EINVAL (also: a NULL key), ENOMEM. On failure the value stays the caller's: key->destroy
+ *            does not run.
+ * Ownership  key is static. value is the context's from here on: key->destroy, if set, gets it when the
+ *            context is freed.
+ * Cost       one allocation; O(1) up to 8 keys in force, O(log keys) beyond.
+ */
+CCTX_API CCTX_OWNED_CONST const cctx_t *cctx_with_value(const cctx_t *parent, const cctx_key_t *key,
+                                                     void *value);
+
+/*
+ * cctx_without_cancel - derive a context that has the values of its parent and nothing else of it.
+ *
+ * It is never done: cancellation, deadline, error and cause of the ancestors do not reach it, nor what is
+ * derived from it (C19).
+ */
+CCTX_API CCTX_OWNED_CONST const cctx_t *cctx_without_cancel(const cctx_t *parent);
+
+/*
+ * cctx_with_any - derive a context that ends when any of several parents does. Go has no such function.
+ *
+ * Of the n contexts in parents, the first to be done gives its error and cause. The deadline is the
+ * earliest of theirs; the values are those of parents[0]. The array may be reused after the return; equal
+ * parents and parents that can never be done are fine. The caller may cancel the child too. Releasing it
+ * leaves nothing behind in any parent (B1).
+ *
+ * Errors     EINVAL: parents is NULL, n is 0, or one of the parents is NULL. ENOMEM.
+ * Cost       O(n), and no thread.
+ */
+CCTX_API CCTX_OWNED CCTX_ARRAY(read_only, 1, 2) cctx_t *cctx_with_any(const cctx_t *const parents[], size_t n);
 
 /* ---- cancel ------------------------------------------------------------------------------------ */
 
@@ -475,7 +547,7 @@ CCTX_API void *cctx_value(const cctx_t *ctx, const cctx_key_t *key);
  *            constant string for any other number; never NULL.
  * Signals    async-signal-safe.
  */
-CCTX_API const char *cctx_strerror(int err);
+CCTX_API CCTX_NOT_NULL const char *cctx_strerror(int err);
 
 /*
  * cctx_print - write how a context was derived, for people: Go's String().
@@ -494,7 +566,7 @@ CCTX_API const char *cctx_strerror(int err);
  *            NULL ctx, which prints as the empty text.
  * Cost       O(depth) steps, no memory.
  */
-CCTX_API size_t cctx_print(const cctx_t *ctx, char *buf, size_t size);
+CCTX_API CCTX_ARRAY(write_only, 2, 3) size_t cctx_print(const cctx_t *ctx, char *buf, size_t size);
 
 /* ---- wait -------------------------------------------------------------------------------------- */
 
@@ -570,7 +642,8 @@ CCTX_API bool cctx_wait_for(const cctx_t *ctx, int64_t timeout);
  *            was stopped (C28). On a context that can never be done, that is until it is stopped.
  * Cost       O(1). The storage is cb; the list of a context's callbacks grows by many places at a time.
  */
-CCTX_API int cctx_after_func(const cctx_t *ctx, cctx_callback_t *cb, void (*fn)(void *arg), void *arg);
+CCTX_API CCTX_MUST_USE int cctx_after_func(const cctx_t *ctx, cctx_callback_t *cb, void (*fn)(void *arg),
+                                           void *arg);
 
 /*
  * cctx_stop - take a callback back, without waiting.
@@ -581,7 +654,7 @@ CCTX_API int cctx_after_func(const cctx_t *ctx, cctx_callback_t *cb, void (*fn)(
  * Ordering   false: none.
  * Cost       O(1).
  */
-CCTX_API bool cctx_stop(cctx_callback_t *cb);
+CCTX_API CCTX_MUST_USE bool cctx_stop(cctx_callback_t *cb);
 
 /*
  * cctx_stop_wait - take a callback back; if it runs, wait for its end.

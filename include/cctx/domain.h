@@ -86,7 +86,7 @@ typedef struct cctx_domain_options {
  *                    alone. ENOMEM. EAGAIN: 255 domains live already.
  * Ownership  the options are copied. The domain is the caller's, until cctx_domain_free.
  */
-CCTX_API cctx_domain_t *cctx_domain_new(const cctx_domain_options_t *options) CCTX_MUST_USE;
+CCTX_API CCTX_MUST_USE cctx_domain_t *cctx_domain_new(const cctx_domain_options_t *options);
 
 /*
  * cctx_domain_background - the root of a domain: never canceled, no deadline, no values.
@@ -137,7 +137,7 @@ CCTX_API size_t cctx_domain_run(cctx_domain_t *domain, cctx_time_t now);
  * Blocking   until other threads have left the calls in which they may look at what was freed (a grace
  *            period), a second at most.
  */
-CCTX_API int cctx_domain_free(cctx_domain_t *domain);
+CCTX_API CCTX_MUST_USE int cctx_domain_free(cctx_domain_t *domain);
 
 #ifdef __cplusplus
 }

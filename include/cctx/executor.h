@@ -52,8 +52,8 @@ typedef struct cctx_executor {
  * Blocking   as long as submit does, if ctx is done already.
  * Cost       as cctx_after_func, and one reference to ctx more where fn is submitted.
  */
-CCTX_API int cctx_after_func_on(const cctx_t *ctx, cctx_callback_t *cb, cctx_executor_t *ex, void (*fn)(void *arg),
-                                void *arg);
+CCTX_API CCTX_MUST_USE int cctx_after_func_on(const cctx_t *ctx, cctx_callback_t *cb, cctx_executor_t *ex,
+                                              void (*fn)(void *arg), void *arg);
 
 #ifdef __cplusplus
 }

@@ -105,6 +105,8 @@ CCTX_API int cctx_group_wait(cctx_group_t *group);
  * Blocking   as cctx_group_wait.
  */
 CCTX_API void cctx_group_free(cctx_group_t *group);
+CCTX_API CCTX_FREED_BY(cctx_group_free) cctx_group_t *cctx_group_new(const cctx_t *parent, cctx_executor_t *executor,
+                                                                     size_t limit);
 
 #ifdef __cplusplus
 }

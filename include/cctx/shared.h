@@ -104,6 +104,8 @@ CCTX_API int cctx_shared_fd(const cctx_shared_t *arena);
  * Blocking   never. The threads of the arena end a moment later.
  */
 CCTX_API void cctx_shared_free(cctx_shared_t *arena);
+CCTX_API CCTX_FREED_BY(cctx_shared_free) cctx_shared_t *cctx_shared_create(size_t capacity);
+CCTX_API CCTX_FREED_BY(cctx_shared_free) cctx_shared_t *cctx_shared_attach(int fd);
 
 /*
  * cctx_shared_token - make a token: live until somebody cancels it, its deadline passes, or this process dies.
@@ -119,7 +121,7 @@ CCTX_API void cctx_shared_free(cctx_shared_t *arena);
  *            processes that have made tokens are asked whether they live. The first call of a process reads
  *            /proc.
  */
-CCTX_API cctx_token_t cctx_shared_token(cctx_shared_t *arena, cctx_time_t deadline);
+CCTX_API CCTX_MUST_USE cctx_token_t cctx_shared_token(cctx_shared_t *arena, cctx_time_t deadline);
 
 /*
  * cctx_shared_cancel - end a token, in all processes.
@@ -157,7 +159,7 @@ CCTX_API bool cctx_shared_cancel(cctx_shared_t *arena, cctx_token_t token);
  *            lasts as long as that process and the arena, and a few system calls at the first. The end of a
  *            token costs each process O(its bound contexts of that arena).
  */
-CCTX_API CCTX_MUST_USE cctx_t *cctx_with_shared(const cctx_t *parent, cctx_shared_t *arena, cctx_token_t token);
+CCTX_API CCTX_OWNED cctx_t *cctx_with_shared(const cctx_t *parent, cctx_shared_t *arena, cctx_token_t token);
 
 #ifdef __cplusplus
 }

@@ -93,7 +93,7 @@ CCTX_API int cctx_service_start(void);
  * Cost       O(signals in the set + such contexts alive), a system call or two for each signal. The memory of
  *            such a context (128 bytes) is kept for the next one, and not given back to the allocator.
  */
-CCTX_API CCTX_MUST_USE cctx_t *cctx_with_signals(const cctx_t *parent, const sigset_t *signals);
+CCTX_API CCTX_OWNED cctx_t *cctx_with_signals(const cctx_t *parent, const sigset_t *signals);
 
 #ifdef __cplusplus
 }

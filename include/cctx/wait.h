@@ -33,7 +33,7 @@ extern "C" {
  * Returns    0          the duration is over.
  *            ECANCELED  or ETIMEDOUT: cctx_err(ctx).
  */
-CCTX_API int cctx_sleep(const cctx_t *ctx, int64_t duration);
+CCTX_API CCTX_MUST_USE int cctx_sleep(const cctx_t *ctx, int64_t duration);
 
 /*
  * cctx_futex_wait - FUTEX_WAIT that a context ends.
@@ -62,7 +62,7 @@ CCTX_API int cctx_sleep(const cctx_t *ctx, int64_t duration);
  *            a second at most; and in the rare case that the end of ctx falls between a look and a sleep, it
  *            is seen when the piece is over.
  */
-CCTX_API int cctx_futex_wait(const cctx_t *ctx, const uint32_t *word, uint32_t expected);
+CCTX_API CCTX_MUST_USE int cctx_futex_wait(const cctx_t *ctx, const uint32_t *word, uint32_t expected);
 
 /*
  * cctx_wait_any - sleep until one of several contexts is done, or a point in time has come.
@@ -79,7 +79,8 @@ CCTX_API int cctx_futex_wait(const cctx_t *ctx, const uint32_t *word, uint32_t e
  * Cost       O(n). No memory for up to 128 contexts. For more, or without futex_waitv, it waits for a
  *            cctx_with_any of them, which is made and dropped here.
  */
-CCTX_API int cctx_wait_any(const cctx_t *const ctxs[], size_t n, cctx_time_t until, size_t *which);
+CCTX_API CCTX_MUST_USE CCTX_ARRAY(read_only, 1, 2) int cctx_wait_any(const cctx_t *const ctxs[], size_t n,
+                                                                     cctx_time_t until, size_t *which);
 
 /*
  * cctx_fd - a file descriptor that is readable once the context is done: for poll, epoll and event loops.
@@ -99,7 +100,7 @@ CCTX_API int cctx_wait_any(const cctx_t *const ctxs[], size_t n, cctx_time_t unt
  * Cost       a descriptor and a system call, the first time, and some memory of the context's; from then on the
  *            end of ctx costs a write and a futex wake.
  */
-CCTX_API int cctx_fd(const cctx_t *ctx);
+CCTX_API CCTX_MUST_USE int cctx_fd(const cctx_t *ctx);
 
 /*
  * cctx_poll - poll(2) that a context ends.
@@ -115,7 +116,7 @@ CCTX_API int cctx_fd(const cctx_t *ctx);
  *            ENOMEM.
  * Cost       one system call; the first on a context as cctx_fd, and memory for 16 descriptors or more.
  */
-CCTX_API int cctx_poll(const cctx_t *ctx, struct pollfd *fds, nfds_t n, int *ready);
+CCTX_API CCTX_MUST_USE CCTX_ARRAY(read_write, 2, 3) int cctx_poll(const cctx_t *ctx, struct pollfd *fds, nfds_t n, int *ready);
 
 #ifdef __cplusplus
 }
