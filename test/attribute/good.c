@@ -80,6 +80,13 @@ void dropped_while_another_reference_is_held(const cctx_t *parent)
     cctx_unref(held);
 }
 
+void canceled_and_dropped(const cctx_t *parent)
+{
+    cctx_t *ctx = cctx_with_cancel(parent);
+    cctx_cancel(ctx);
+    cctx_unref(ctx);
+}
+
 void a_child_outlives_its_parent(const cctx_t *parent, const cctx_key_t *key)
 {
     cctx_t *ctx = cctx_with_cancel(parent);
