@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* A build with CCTX_CHECK=1 ends a misuse by one clear line and an abort; each is planted in a child. C32. */
+#define CCTX_FREED_BY(call) /* misuse is planted here, */
+#define CCTX_MUST_USE       /* and results do not matter */
 #include "support.h"
 
 #if defined(CCTX_CHECK) && CCTX_CHECK

@@ -19,7 +19,6 @@
 
 enum { WORKERS = 4, REQUESTS = 1000 };
 
-/* [queue] */
 typedef struct request {
     struct request *next;
     cctx_t *ctx; /* derived from the server's when the request came: its time runs while it stands in the queue */
@@ -42,6 +41,7 @@ static void queue_push(queue_t *queue, request_t *request)
     syscall(SYS_futex, &queue->pushed, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
 }
 
+/* [pop] */
 /* Takes a request, or returns cctx_err(ctx) once ctx is done and the queue is empty. */
 static int queue_pop(queue_t *queue, const cctx_t *ctx, request_t **request)
 {
@@ -58,7 +58,7 @@ static int queue_pop(queue_t *queue, const cctx_t *ctx, request_t **request)
             return err;
     }
 }
-/* [queue end] */
+/* [pop end] */
 
 static queue_t queue = {PTHREAD_MUTEX_INITIALIZER, NULL, &queue.first, 0};
 static uint32_t finished;

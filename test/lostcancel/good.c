@@ -52,6 +52,7 @@ out:
     return err;
 }
 
+/* [scoped] */
 int scoped(const cctx_t *parent)
 {
     CCTX_SCOPED cctx_t *ctx = cctx_with_timeout(parent, CCTX_S(5));
@@ -59,9 +60,10 @@ int scoped(const cctx_t *parent)
         return ENOMEM;
     int err = serve(ctx);
     if (err)
-        return err;
-    return serve(ctx);
+        return err; /* closed here, */
+    return serve(ctx); /* and here */
 }
+/* [scoped end] */
 
 int scoped_value(const cctx_t *parent, void *value)
 {
