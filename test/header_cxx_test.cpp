@@ -94,8 +94,9 @@ static void everything_is_callable_from_cxx()
     EXPECT(cctx_wait(any) == ECANCELED && cctx_is_done(value));
     EXPECT(std::strcmp(cctx_cause(any)->text, "number 3") == 0);
     EXPECT(!cctx_cancel(top) && !cctx_stop_wait(&callback) && ran == 1);
-    EXPECT(cctx_ref(apart) == apart);
-    cctx_unref(apart);
+    const cctx_t *held = cctx_ref(apart);
+    EXPECT(held == apart);
+    cctx_unref(held);
     EXPECT(cctx_deadline_exceeded.code == ETIMEDOUT && cctx_canceled.code == ECANCELED);
 
     const cctx_t *const rest[] = {timed, dated, timed_cause, dated_cause, value, apart, any};
