@@ -61,20 +61,26 @@ static int queue_pop(queue_t *queue, const cctx_t *ctx, request_t **request)
 /* [pop end] */
 
 static queue_t queue = {PTHREAD_MUTEX_INITIALIZER, NULL, &queue.first, 0};
-static uint32_t finished;
+static uint32_t begun, finished; /* what main waits for */
+
+static void count(uint32_t *counter)
+{
+    __atomic_add_fetch(counter, 1, __ATOMIC_RELEASE);
+    syscall(SYS_futex, counter, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
+}
 
 static void answer(request_t *request, int result)
 {
     request->result = result;
     cctx_close(request->ctx);
-    __atomic_add_fetch(&finished, 1, __ATOMIC_RELEASE);
-    syscall(SYS_futex, &finished, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
+    count(&finished);
 }
 
 /* What takes time asks its context, or sleeps on it: then it ends with the request and with the server. */
 static int serve(const cctx_t *ctx, int work)
 {
     int err = cctx_err(ctx);
+    count(&begun);
     for (int i = 0; i < work && !err; i++)
         err = cctx_sleep(ctx, work == REQUESTS ? CCTX_S(3600) : CCTX_US(1));
     return err;
@@ -99,11 +105,11 @@ static void *worker(void *arg)
         }                                                                                                              \
     } while (0)
 
-static void until_finished(uint32_t least)
+static void until(const uint32_t *counter, uint32_t least)
 {
     uint32_t seen;
-    while ((seen = __atomic_load_n(&finished, __ATOMIC_ACQUIRE)) < least)
-        CHECK(cctx_futex_wait(cctx_background(), &finished, seen) == 0);
+    while ((seen = __atomic_load_n(counter, __ATOMIC_ACQUIRE)) < least)
+        CHECK(cctx_futex_wait(cctx_background(), counter, seen) == 0);
 }
 
 int main(void)
@@ -122,18 +128,19 @@ int main(void)
         CHECK(requests[i].ctx);
         queue_push(&queue, &requests[i]);
     }
-    until_finished(REQUESTS);
+    until(&finished, REQUESTS);
     for (int i = 0; i < REQUESTS; i++)
         CHECK(requests[i].result == (i % 3 ? 0 : ETIMEDOUT));
 
     /* Twice as many that would take hours as there are workers: half of them stand in the queue. */
     enum { LONG = 2 * WORKERS };
-    finished = 0;
+    begun = finished = 0;
     for (int i = 0; i < LONG; i++) {
         requests[i] = (request_t){.work = REQUESTS, .ctx = cctx_with_timeout(server, CCTX_S(3600))};
         CHECK(requests[i].ctx);
         queue_push(&queue, &requests[i]);
     }
+    until(&begun, WORKERS); /* they sleep, or are about to */
     /* [stop] */
     cctx_cancel_causef(server, 0, "%s", "the server stops"); /* ends each request, each sleep and each worker */
     for (int i = 0; i < WORKERS; i++)
