@@ -108,7 +108,8 @@
 
 /*
  * WHAT A COMPILER IS TOLD, so that misuse is a warning of gcc or clang and an editor's underline. Each macro but
- * CCTX_API may be defined empty before this header, by a program that means it.
+ * CCTX_API may be defined empty before this header, by a program that means it. The attributes are spelled with
+ * underscores, since a program may have a macro malloc.
  *
  *   CCTX_MUST_USE   a result that must not be dropped: a reference, or the only sign that something did not happen
  *                   or is still in use. A (void) does not silence gcc: test the result.
@@ -125,32 +126,32 @@
  * No argument is marked nonnull: NULL is answered (C32), and the mark would have the compiler delete the look at it.
  */
 #if defined(__GNUC__)
-#define CCTX_API __attribute__((visibility("default")))
+#define CCTX_API __attribute__((__visibility__("default")))
 #else
 #define CCTX_API
 #endif
 #if defined(__GNUC__) && !defined(CCTX_MUST_USE)
-#define CCTX_MUST_USE __attribute__((warn_unused_result))
+#define CCTX_MUST_USE __attribute__((__warn_unused_result__))
 #elif !defined(CCTX_MUST_USE)
 #define CCTX_MUST_USE
 #endif
 #if defined(__GNUC__) && !defined(CCTX_NOT_NULL)
-#define CCTX_NOT_NULL __attribute__((returns_nonnull))
+#define CCTX_NOT_NULL __attribute__((__returns_nonnull__))
 #elif !defined(CCTX_NOT_NULL)
 #define CCTX_NOT_NULL
 #endif
 #if defined(__GNUC__) && !defined(CCTX_PRINTF)
-#define CCTX_PRINTF(string, first) __attribute__((format(printf, string, first)))
+#define CCTX_PRINTF(string, first) __attribute__((__format__(__printf__, string, first)))
 #elif !defined(CCTX_PRINTF)
 #define CCTX_PRINTF(string, first)
 #endif
 #if defined(__GNUC__) && !defined(__clang__) && __GNUC__ >= 11 && !defined(CCTX_FREED_BY)
-#define CCTX_FREED_BY(call) __attribute__((malloc(call, 1)))
+#define CCTX_FREED_BY(call) __attribute__((__malloc__(call, 1)))
 #elif !defined(CCTX_FREED_BY)
 #define CCTX_FREED_BY(call)
 #endif
 #if defined(__GNUC__) && !defined(__clang__) && __GNUC__ >= 10 && !defined(CCTX_ARRAY)
-#define CCTX_ARRAY(access_mode, array, count) __attribute__((access(access_mode, array, count)))
+#define CCTX_ARRAY(access_mode, array, count) __attribute__((__access__(access_mode, array, count)))
 #elif !defined(CCTX_ARRAY)
 #define CCTX_ARRAY(access_mode, array, count)
 #endif
@@ -293,8 +294,8 @@ CCTX_API void cctx_close(cctx_t *ctx);
  * An extension of gcc and clang: other compilers do not have these two.
  */
 #if defined(__GNUC__)
-#define CCTX_SCOPED __attribute__((cleanup(cctx_scoped_close)))
-#define CCTX_SCOPED_REF __attribute__((cleanup(cctx_scoped_unref)))
+#define CCTX_SCOPED __attribute__((__cleanup__(cctx_scoped_close)))
+#define CCTX_SCOPED_REF __attribute__((__cleanup__(cctx_scoped_unref)))
 
 static inline void cctx_scoped_close(cctx_t **variable)
 {
@@ -390,7 +391,7 @@ CCTX_API CCTX_OWNED_CONST const cctx_t *cctx_without_cancel(const cctx_t *parent
  * Errors     EINVAL: parents is NULL, n is 0, or one of the parents is NULL. ENOMEM.
  * Cost       O(n), and no thread.
  */
-CCTX_API CCTX_OWNED CCTX_ARRAY(read_only, 1, 2) cctx_t *cctx_with_any(const cctx_t *const parents[], size_t n);
+CCTX_API CCTX_OWNED CCTX_ARRAY(__read_only__, 1, 2) cctx_t *cctx_with_any(const cctx_t *const parents[], size_t n);
 
 /* ---- cancel ------------------------------------------------------------------------------------ */
 
@@ -566,7 +567,7 @@ CCTX_API CCTX_NOT_NULL const char *cctx_strerror(int err);
  *            NULL ctx, which prints as the empty text.
  * Cost       O(depth) steps, no memory.
  */
-CCTX_API CCTX_ARRAY(write_only, 2, 3) size_t cctx_print(const cctx_t *ctx, char *buf, size_t size);
+CCTX_API CCTX_ARRAY(__write_only__, 2, 3) size_t cctx_print(const cctx_t *ctx, char *buf, size_t size);
 
 /* ---- wait -------------------------------------------------------------------------------------- */
 

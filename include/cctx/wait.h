@@ -79,7 +79,7 @@ CCTX_API CCTX_MUST_USE int cctx_futex_wait(const cctx_t *ctx, const uint32_t *wo
  * Cost       O(n). No memory for up to 128 contexts. For more, or without futex_waitv, it waits for a
  *            cctx_with_any of them, which is made and dropped here.
  */
-CCTX_API CCTX_MUST_USE CCTX_ARRAY(read_only, 1, 2) int cctx_wait_any(const cctx_t *const ctxs[], size_t n,
+CCTX_API CCTX_MUST_USE CCTX_ARRAY(__read_only__, 1, 2) int cctx_wait_any(const cctx_t *const ctxs[], size_t n,
                                                                      cctx_time_t until, size_t *which);
 
 /*
@@ -116,7 +116,8 @@ CCTX_API CCTX_MUST_USE int cctx_fd(const cctx_t *ctx);
  *            ENOMEM.
  * Cost       one system call; the first on a context as cctx_fd, and memory for 16 descriptors or more.
  */
-CCTX_API CCTX_MUST_USE CCTX_ARRAY(read_write, 2, 3) int cctx_poll(const cctx_t *ctx, struct pollfd *fds, nfds_t n, int *ready);
+CCTX_API CCTX_MUST_USE CCTX_ARRAY(__read_write__, 2, 3) int cctx_poll(const cctx_t *ctx, struct pollfd *fds, nfds_t n,
+                                                                      int *ready);
 
 #ifdef __cplusplus
 }

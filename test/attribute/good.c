@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* Right use of what is watched, for C and for C++: no compiler has a warning, test/attribute_check. */
+#define malloc(size) counted_malloc(size, __FILE__, __LINE__) /* as a program may that counts its allocations */
 #include <cctx/cctx.h>
 #include <cctx/executor.h>
 #include <cctx/group.h>
