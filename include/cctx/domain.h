@@ -137,7 +137,7 @@ CCTX_API size_t cctx_domain_run(cctx_domain_t *domain, cctx_time_t now);
  * Blocking   until other threads have left the calls in which they may look at what was freed (a grace
  *            period), a second at most.
  */
-CCTX_API CCTX_MUST_USE int cctx_domain_free(cctx_domain_t *domain);
+CCTX_API int cctx_domain_free(cctx_domain_t *domain);
 
 #ifdef __cplusplus
 }

@@ -33,7 +33,7 @@ extern "C" {
  * Returns    0          the duration is over.
  *            ECANCELED  or ETIMEDOUT: cctx_err(ctx).
  */
-CCTX_API CCTX_MUST_USE int cctx_sleep(const cctx_t *ctx, int64_t duration);
+CCTX_API int cctx_sleep(const cctx_t *ctx, int64_t duration);
 
 /*
  * cctx_futex_wait - FUTEX_WAIT that a context ends.

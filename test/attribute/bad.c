@@ -8,7 +8,6 @@
 #include <cctx/group.h>
 #include <cctx/guard.h>
 #include <cctx/shared.h>
-#include <cctx/domain.h>
 #include <cctx/wait.h>
 
 #include <stdlib.h>
@@ -49,14 +48,7 @@ void the_storage_may_be_in_use(const cctx_t *ctx)
 }
 
 /* gcc -Wunused-result, clang -Wunused-result */
-void it_spins_once_the_context_is_done(const cctx_t *ctx)
-{
-    for (;;)
-        cctx_sleep(ctx, CCTX_S(1));
-}
-
-/* gcc -Wunused-result, clang -Wunused-result */
-void so_does_a_futex(const cctx_t *ctx, uint32_t *word)
+void it_spins_once_the_context_is_done(const cctx_t *ctx, uint32_t *word)
 {
     while (__atomic_load_n(word, __ATOMIC_ACQUIRE) == 0)
         cctx_futex_wait(ctx, word, 0);
@@ -66,12 +58,6 @@ void so_does_a_futex(const cctx_t *ctx, uint32_t *word)
 void the_guard_may_not_stand(const cctx_t *ctx, cctx_guard_t *guard)
 {
     cctx_guard_arm(guard, ctx, run, NULL);
-}
-
-/* gcc -Wunused-result, clang -Wunused-result */
-void the_domain_may_live_on(cctx_domain_t *domain)
-{
-    cctx_domain_free(domain);
 }
 
 /* gcc -Wformat=, clang -Wformat */

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* The bridge to gRPC: contexts in two and three processes, over loopback sockets. */
+#define CCTX_FREED_BY(call) /* references are counted up and down here, on one pointer */
 #include "call.h"
 #include "figure.h"
 
