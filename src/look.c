@@ -39,7 +39,7 @@ int64_t cctx_remaining(const cctx_t *ctx)
 void *cctx_value(const cctx_t *ctx, const cctx_key_t *key)
 {
     node_check(ctx, "cctx_value");
-    return ctx && key ? table_get(sync_get(ctx->values), key) : NULL;
+    return ctx ? table_get(sync_get(ctx->values), key) : NULL;         /* no table has a key NULL */
 }
 
 const char *cctx_strerror(int err)

@@ -36,7 +36,7 @@ size_t table_size(const struct table *base, const void *key);
 bool table_make(const struct allocator *a, struct table *t, const struct table *base, const void *key, void *value);
 /* Frees what t owns, but for t itself. */
 void table_drop(const struct allocator *a, struct table *t);
-/* NULL where the key is not there. */
+/* NULL where the key is not there, as NULL never is. */
 void *table_get(const struct table *t, const void *key);
 
 #endif

@@ -29,7 +29,7 @@ using namespace std::chrono_literals;
 /* ---- a worker ---------------------------------------------------------------------------------- */
 
 /* [worker] */
-using job = std::function<void(const cctx::context &)>;
+using job = std::function<void(const cctxx::context &)>;
 
 class queue
 {
@@ -42,9 +42,9 @@ class queue
     }
 
     /* The next job; none once ctx is done. */
-    std::optional<job> pop(const cctx::context &ctx)
+    std::optional<job> pop(const cctxx::context &ctx)
     {
-        cctx::stop_on_done stop(ctx);
+        cctxx::stop_on_done stop(ctx);
         std::unique_lock lock(mutex_);
         if (!changed_.wait(lock, stop.token(), [this] { return !jobs_.empty(); }))
             return std::nullopt;
@@ -60,11 +60,11 @@ class queue
 };
 
 /* Ends with its thread's stop or with the server, and so does the job that it is in the middle of. */
-void work(std::stop_token token, const cctx::context &server, queue &jobs)
+void work(std::stop_token token, const cctxx::context &server, queue &jobs)
 {
-    cctx::with_stop_token ctx(server, token);
+    cctxx::with_stop_token ctx(server, token);
     while (const auto next = jobs.pop(ctx)) {
-        auto limit = cctx::with_timeout(ctx, 5s);
+        auto limit = cctxx::with_timeout(ctx, 5s);
         (*next)(limit);
     }
 }
@@ -72,15 +72,15 @@ void work(std::stop_token token, const cctx::context &server, queue &jobs)
 
 static void a_worker_ends_by_its_stop_or_by_the_server(bool by_server)
 {
-    auto server = cctx::with_cancel(cctx::background());
+    auto server = cctxx::with_cancel(cctxx::background());
     queue jobs;
     std::atomic<int> done{0};
-    std::jthread worker(work, std::cref(static_cast<const cctx::context &>(server)), std::ref(jobs));
-    cctx::context seen;
-    auto begun = cctx::with_cancel(cctx::background());
+    std::jthread worker(work, std::cref(static_cast<const cctxx::context &>(server)), std::ref(jobs));
+    cctxx::context seen;
+    auto begun = cctxx::with_cancel(cctxx::background());
     for (int i = 0; i < 3; i++)
-        jobs.push([&](const cctx::context &ctx) { done += ctx.is_done() ? 0 : 1; });
-    jobs.push([&](const cctx::context &ctx) {
+        jobs.push([&](const cctxx::context &ctx) { done += ctx.is_done() ? 0 : 1; });
+    jobs.push([&](const cctxx::context &ctx) {
         seen = ctx;
         begun.cancel();
         (void)ctx.wait();
@@ -92,12 +92,12 @@ static void a_worker_ends_by_its_stop_or_by_the_server(bool by_server)
         worker.request_stop();
     worker.join();
     CHECK(done == 3);
-    CHECK(seen.cause() == (by_server ? &cctx_canceled : &cctx::stop_requested));
+    CHECK(seen.cause() == (by_server ? &cctx_canceled : &cctxx::stop_requested));
 }
 
 /* ---- side by side ------------------------------------------------------------------------------ */
 
-static void source(const cctx::context &parent)
+static void source(const cctxx::context &parent)
 {
     {
         /* [std_source] */
@@ -110,28 +110,28 @@ static void source(const cctx::context &parent)
         /* [std_stop end] */
         CHECK(first && token.stop_requested());
     }
-    cctx::context seen;
+    cctxx::context seen;
     {
         /* [ctx_source] */
-        auto owner = cctx::with_cancel(parent); // canceled at the end of its scope
-        const cctx::context &ctx = owner;       // has no way to cancel
+        auto owner = cctxx::with_cancel(parent); // canceled at the end of its scope
+        const cctxx::context &ctx = owner;       // has no way to cancel
         /* [ctx_source end] */
         seen = ctx;
     }
     CHECK(seen.is_done());
-    auto owner = cctx::with_cancel(parent);
+    auto owner = cctxx::with_cancel(parent);
     /* [ctx_stop] */
     bool first = owner.cancel();
     /* [ctx_stop end] */
     CHECK(first && owner.is_done());
 }
 
-static void look(const cctx::context &parent)
+static void look(const cctxx::context &parent)
 {
     std::stop_source source;
     std::stop_token token = source.get_token();
-    auto owner = cctx::with_cancel(parent);
-    const cctx::context &ctx = owner;
+    auto owner = cctxx::with_cancel(parent);
+    const cctxx::context &ctx = owner;
     int steps = 0;
     auto step = [&] {
         if (++steps == 3)
@@ -151,12 +151,12 @@ static void look(const cctx::context &parent)
     CHECK(steps == 5);
 }
 
-static void callback(const cctx::context &parent)
+static void callback(const cctxx::context &parent)
 {
     std::stop_source source;
     std::stop_token token = source.get_token();
-    auto owner = cctx::with_cancel(parent);
-    const cctx::context &ctx = owner;
+    auto owner = cctxx::with_cancel(parent);
+    const cctxx::context &ctx = owner;
     struct {
         void shutdown() { shut++; }
         int shut = 0;
@@ -170,19 +170,19 @@ static void callback(const cctx::context &parent)
     CHECK(socket.shut == 1);
     {
         /* [ctx_callback] */
-        cctx::after_func hang_up(ctx, [&] { socket.shutdown(); });
+        cctxx::after_func hang_up(ctx, [&] { socket.shutdown(); });
         /* [ctx_callback end] */
         owner.cancel();
     }
     CHECK(socket.shut == 2);
 }
 
-static void sleep(const cctx::context &parent)
+static void sleep(const cctxx::context &parent)
 {
     std::stop_source source;
     std::stop_token token = source.get_token();
-    auto owner = cctx::with_cancel(parent);
-    const cctx::context &ctx = owner;
+    auto owner = cctxx::with_cancel(parent);
+    const cctxx::context &ctx = owner;
     source.request_stop();
     owner.cancel();
     std::mutex mutex;
@@ -198,12 +198,12 @@ static void sleep(const cctx::context &parent)
     /* [ctx_sleep end] */
 }
 
-static void wait(const cctx::context &parent)
+static void wait(const cctxx::context &parent)
 {
     std::stop_source source;
     std::stop_token token = source.get_token();
-    auto owner = cctx::with_cancel(parent);
-    const cctx::context &ctx = owner;
+    auto owner = cctxx::with_cancel(parent);
+    const cctxx::context &ctx = owner;
     std::mutex mutex;
     std::condition_variable_any changed;
     auto ready = [] { return false; };
@@ -218,14 +218,14 @@ static void wait(const cctx::context &parent)
     }
     {
         /* [ctx_wait] */
-        cctx::stop_on_done stop(ctx);
+        cctxx::stop_on_done stop(ctx);
         bool found = changed.wait(lock, stop.token(), ready);
         /* [ctx_wait end] */
         CHECK(!found);
     }
 }
 
-static void thread(const cctx::context &parent)
+static void thread(const cctxx::context &parent)
 {
     std::atomic<int> ended{0};
     {
@@ -240,13 +240,13 @@ static void thread(const cctx::context &parent)
     }
     CHECK(ended == 1);
     {
-        auto work = [&](const cctx::context &ctx) {
+        auto work = [&](const cctxx::context &ctx) {
             (void)ctx.wait();
             ended++;
         };
         /* [ctx_thread] */
         std::jthread worker([&](std::stop_token token) {
-            cctx::with_stop_token ctx(parent, token);
+            cctxx::with_stop_token ctx(parent, token);
             work(ctx);
         });
         /* [ctx_thread end] */
@@ -254,7 +254,7 @@ static void thread(const cctx::context &parent)
     CHECK(ended == 2);
 }
 
-static void either(const cctx::context &parent)
+static void either(const cctxx::context &parent)
 {
     {
         std::stop_source left, right;
@@ -268,28 +268,28 @@ static void either(const cctx::context &parent)
         right.request_stop();
         CHECK(either.stop_requested());
     }
-    auto request = cctx::with_cancel(parent), server = cctx::with_cancel(parent);
+    auto request = cctxx::with_cancel(parent), server = cctxx::with_cancel(parent);
     /* [ctx_either] */
-    auto either = cctx::with_any(request, server);
+    auto either = cctxx::with_any(request, server);
     /* [ctx_either end] */
     server.cancel();
     CHECK(either.is_done() && !request.is_done());
 }
 
 /* [ctx_key] */
-inline constexpr cctx::key<std::string> user{"user"};
+inline constexpr cctxx::key<std::string> user{"user"};
 /* [ctx_key end] */
 
-static void more(const cctx::context &parent)
+static void more(const cctxx::context &parent)
 {
     {
         /* [ctx_timeout] */
-        auto ctx = cctx::with_timeout(parent, 5s);
+        auto ctx = cctxx::with_timeout(parent, 5s);
         /* [ctx_timeout end] */
         CHECK(ctx.remaining() > 0s && ctx.remaining() <= 5s);
     }
     {
-        auto ctx = cctx::with_cancel(parent);
+        auto ctx = cctxx::with_cancel(parent);
         /* [ctx_cause] */
         ctx.cancel(EPIPE, "the client closed");
         std::string_view why = ctx.cause_text();
@@ -298,19 +298,19 @@ static void more(const cctx::context &parent)
     }
     {
         /* [ctx_value] */
-        cctx::context ctx = cctx::with_value(parent, user, "ada");
+        cctxx::context ctx = cctxx::with_value(parent, user, "ada");
         const std::string *name = ctx.value(user);
         /* [ctx_value end] */
         CHECK(*name == "ada");
     }
-    auto ctx = cctx::with_cancel(parent);
+    auto ctx = cctxx::with_cancel(parent);
     std::atomic<int> fetched{0};
-    auto fetch = [&](const cctx::context &, int) { fetched++; };
+    auto fetch = [&](const cctxx::context &, int) { fetched++; };
     int left = 1, right = 2;
     /* [ctx_group] */
-    cctx::group group(ctx, 8);
-    group.go([&](const cctx::context &c) { fetch(c, left); });
-    group.go([&](const cctx::context &c) { fetch(c, right); });
+    cctxx::group group(ctx, 8);
+    group.go([&](const cctxx::context &c) { fetch(c, left); });
+    group.go([&](const cctxx::context &c) { fetch(c, right); });
     group.wait(); // throws what the first of them threw
     /* [ctx_group end] */
     CHECK(fetched == 2);
@@ -318,7 +318,7 @@ static void more(const cctx::context &parent)
 
 int main()
 {
-    const cctx::context parent = cctx::background();
+    const cctxx::context parent = cctxx::background();
 
     a_worker_ends_by_its_stop_or_by_the_server(false);
     a_worker_ends_by_its_stop_or_by_the_server(true);

@@ -87,7 +87,7 @@ class poor
     poor &operator=(const poor &) = delete;
     ~poor() { EXPECT(cctx_domain_free(domain_) == 0); }
 
-    cctx::context background() const { return cctx::context(cctx_domain_background(domain_)); }
+    cctxx::context background() const { return cctxx::context(cctx_domain_background(domain_)); }
 
     std::atomic<bool> refuses{false};
 
@@ -122,13 +122,13 @@ constexpr cctx_cause_t slow{EIO, "the disk is slow"};
 
 /* ---- types ------------------------------------------------------------------------------------- */
 
-using cctx::cancelable_context;
-using cctx::context;
+using cctxx::cancelable_context;
+using cctxx::context;
 
 /* The handles cost what the C handles do. */
 static_assert(sizeof(context) == sizeof(void *) && sizeof(cancelable_context) == sizeof(void *), "");
-static_assert(sizeof(cctx::canceler) == sizeof(void *), "");
-static_assert(sizeof(cctx::key<int>) == sizeof(cctx_key_t), "");
+static_assert(sizeof(cctxx::canceler) == sizeof(void *), "");
+static_assert(sizeof(cctxx::key<int>) == sizeof(cctx_key_t), "");
 struct one_pointer {
     void operator()() const noexcept { cctx_cancel(ctx); }
     cctx_t *ctx;
@@ -137,8 +137,8 @@ struct storage_and_callable {
     cctx_callback_t storage;
     one_pointer f;
 };
-static_assert(sizeof(cctx::after_func<one_pointer>) == sizeof(storage_and_callable), "it is inside");
-static_assert(sizeof(cctx::guard<one_pointer>) == sizeof(storage_and_callable) + 256 - 64, "");
+static_assert(sizeof(cctxx::after_func<one_pointer>) == sizeof(storage_and_callable), "it is inside");
+static_assert(sizeof(cctxx::guard<one_pointer>) == sizeof(storage_and_callable) + 256 - 64, "");
 static_assert(std::is_standard_layout_v<context> && std::is_standard_layout_v<cancelable_context>, "");
 
 static_assert(std::is_nothrow_default_constructible_v<context>, "");
@@ -150,10 +150,10 @@ static_assert(std::is_nothrow_move_constructible_v<cancelable_context>, "");
 static_assert(std::is_nothrow_move_assignable_v<cancelable_context>, "");
 static_assert(!std::is_copy_constructible_v<cancelable_context>, "one owner");
 static_assert(!std::is_copy_assignable_v<cancelable_context>, "one owner");
-static_assert(!std::is_move_constructible_v<cctx::after_func<one_pointer>>, "the library has its address");
-static_assert(!std::is_move_constructible_v<cctx::guard<one_pointer>>, "the library has its address");
-static_assert(!std::is_move_constructible_v<cctx::group>, "the tasks have its address");
-static_assert(!std::is_copy_constructible_v<cctx::key<int>>, "the address is the key");
+static_assert(!std::is_move_constructible_v<cctxx::after_func<one_pointer>>, "the library has its address");
+static_assert(!std::is_move_constructible_v<cctxx::guard<one_pointer>>, "the library has its address");
+static_assert(!std::is_move_constructible_v<cctxx::group>, "the tasks have its address");
+static_assert(!std::is_copy_constructible_v<cctxx::key<int>>, "the address is the key");
 
 /* The const rule. */
 template <class T, class = void> struct can_cancel : std::false_type {
@@ -171,9 +171,9 @@ static_assert(!std::is_convertible_v<cancelable_context &, context &>, "");
 static_assert(!std::is_convertible_v<cancelable_context, const context &>, "canceled before it is used");
 static_assert(!std::is_convertible_v<cancelable_context, context>, "canceled before it is used");
 static_assert(!std::is_constructible_v<cancelable_context, context>, "");
-static_assert(!std::is_constructible_v<cctx::canceler, const context &>, "");
-static_assert(!std::is_constructible_v<cctx::canceler, const cancelable_context &>, "");
-static_assert(!std::is_constructible_v<cctx::canceler, context &>, "");
+static_assert(!std::is_constructible_v<cctxx::canceler, const context &>, "");
+static_assert(!std::is_constructible_v<cctxx::canceler, const cancelable_context &>, "");
+static_assert(!std::is_constructible_v<cctxx::canceler, context &>, "");
 
 /* ---- handles ----------------------------------------------------------------------------------- */
 
@@ -187,7 +187,7 @@ void the_end_of_the_scope_cancels()
 {
     context seen;
     {
-        auto ctx = cctx::with_cancel(cctx::background());
+        auto ctx = cctxx::with_cancel(cctxx::background());
         seen = ctx;
         EXPECT(!asks(ctx) && !seen.is_done() && seen == ctx);
     }
@@ -197,45 +197,45 @@ void the_end_of_the_scope_cancels()
 
 void what_was_moved_from_is_the_background()
 {
-    auto a = cctx::with_cancel(cctx::background());
+    auto a = cctxx::with_cancel(cctxx::background());
     auto b = std::move(a);
-    EXPECT(static_cast<const context &>(a) == cctx::background());
+    EXPECT(static_cast<const context &>(a) == cctxx::background());
     EXPECT(!a.cancel() && !b.is_done() && b.cancel());
     context c = b, d = std::move(c);
-    EXPECT(c == cctx::background() && d == b && d != c);
+    EXPECT(c == cctxx::background() && d == b && d != c);
     context &same = d;
     d = std::move(same);
     EXPECT(d == b);
     d = same;
-    EXPECT(d == b && cctx::background() != cctx::todo());
+    EXPECT(d == b && cctxx::background() != cctxx::todo());
     cancelable_context none;
     EXPECT(!none.cancel() && !none.is_done() && none.cause_text().empty());
 }
 
 void assigning_closes_what_was_owned()
 {
-    auto a = cctx::with_cancel(cctx::background());
-    auto b = cctx::with_cancel(cctx::background());
+    auto a = cctxx::with_cancel(cctxx::background());
+    auto b = cctxx::with_cancel(cctxx::background());
     const context was_a = a, was_b = b;
     a = std::move(b);
     EXPECT(was_a.is_done() && !was_b.is_done() && static_cast<const context &>(a) == was_b);
     swap(a, b);
     EXPECT(static_cast<const context &>(b) == was_b);
     b.close();
-    EXPECT(was_b.is_done() && static_cast<const context &>(b) == cctx::background());
+    EXPECT(was_b.is_done() && static_cast<const context &>(b) == cctxx::background());
 }
 
 /* C20, C21 */
 void detached_it_is_not_canceled_and_released_it_is_the_callers()
 {
-    auto parent = cctx::with_cancel(cctx::background());
+    auto parent = cctxx::with_cancel(cctxx::background());
     context kept;
     {
-        auto ctx = cctx::with_cancel(parent);
+        auto ctx = cctxx::with_cancel(parent);
         kept = ctx.detach();
     }
     EXPECT(!kept.is_done());
-    auto other = cctx::with_cancel(parent);
+    auto other = cctxx::with_cancel(parent);
     cctx_t *raw = other.release();
     other.close();
     EXPECT(!cctx_is_done(raw));
@@ -249,15 +249,15 @@ void every_reference_is_given_back()
 {
     const auto before = live();
     {
-        auto top = cctx::with_cancel(cctx::background());
+        auto top = cctxx::with_cancel(cctxx::background());
         const context copy = top;
         context again = copy;
-        again = cctx::without_cancel(again);
+        again = cctxx::without_cancel(again);
         const context from_c(again.get());
-        const cctx::canceler cancel(top);
-        const cctx::canceler twice = cancel;
-        auto any = cctx::with_any(copy, top, again);
-        any = cctx::with_cancel(any);
+        const cctxx::canceler cancel(top);
+        const cctxx::canceler twice = cancel;
+        auto any = cctxx::with_any(copy, top, again);
+        any = cctxx::with_cancel(any);
         EXPECT(twice() && !cancel() && any.is_done());
     }
     EXPECT(live() == before);
@@ -266,8 +266,8 @@ void every_reference_is_given_back()
 /* C1, C9, C10 */
 void a_cause_is_told()
 {
-    auto top = cctx::with_cancel(cctx::background());
-    auto a = cctx::with_cancel(top), b = cctx::with_cancel(top), c = cctx::with_cancel(top);
+    auto top = cctxx::with_cancel(cctxx::background());
+    auto a = cctxx::with_cancel(top), b = cctxx::with_cancel(top), c = cctxx::with_cancel(top);
     EXPECT(top.cause() == nullptr && top.cause_text().empty());
     top.throw_if_done();
     EXPECT(a.cancel(closed) && !a.cancel(slow));
@@ -279,10 +279,10 @@ void a_cause_is_told()
     EXPECT(throws<std::system_error>([&] { a.throw_if_done(); }, [](const std::system_error &e) {
         return says(e, std::errc::operation_canceled, "the client closed");
     }));
-    const cctx::canceler cancel(top);
+    const cctxx::canceler cancel(top);
     EXPECT(cancel(slow) && !cancel() && top.cause() == &slow);
     static constexpr cctx_cause_t silent{1, nullptr};
-    auto d = cctx::with_cancel(cctx::background());
+    auto d = cctxx::with_cancel(cctxx::background());
     EXPECT(d.cancel(silent) && d.cause_text().empty() && d.cause() == &silent);
 }
 
@@ -305,7 +305,7 @@ std::int64_t wall::says, wall::asked;
 
 void durations_round_up_and_saturate()
 {
-    using cctx::detail::nanoseconds;
+    using cctxx::detail::nanoseconds;
     using days = std::chrono::duration<std::int64_t, std::ratio<86400>>;
     using picoseconds = std::chrono::duration<std::int64_t, std::pico>;
     using years = std::chrono::duration<float, std::ratio<31556952>>;
@@ -322,7 +322,7 @@ void durations_round_up_and_saturate()
 
 void the_time_of_another_clock_is_never_early()
 {
-    using cctx::detail::time_of;
+    using cctxx::detail::time_of;
     const auto at = [](std::int64_t ns) { return wall::time_point(wall::duration(ns)); };
     for (int i = 0; i < 1000; i++) {
         wall::says = CCTX_S(1000000);
@@ -346,17 +346,17 @@ void deadlines_go_by_steady_clock()
     EXPECT(before.time_since_epoch().count() <= now && now <= after.time_since_epoch().count());
 
     const auto when = after + 1h;
-    auto ctx = cctx::with_deadline(cctx::background(), when);
+    auto ctx = cctxx::with_deadline(cctxx::background(), when);
     EXPECT(ctx.deadline() == when && ctx.remaining() <= 1h && ctx.remaining() > 0h);
-    auto late = cctx::with_timeout(ctx, 2h);
+    auto late = cctxx::with_timeout(ctx, 2h);
     EXPECT(late.deadline() == when);
-    auto early = cctx::with_timeout(ctx, 1min, slow);
+    auto early = cctxx::with_timeout(ctx, 1min, slow);
     EXPECT(early.deadline() < when && !early.is_done());
-    auto past = cctx::with_timeout(ctx, -1ns, slow);
+    auto past = cctxx::with_timeout(ctx, -1ns, slow);
     EXPECT(past.err() == std::errc::timed_out && past.cause() == &slow && past.remaining() == 0ns);
-    auto gone = cctx::with_deadline(ctx, std::chrono::system_clock::now() - 1ms, slow);
+    auto gone = cctxx::with_deadline(ctx, std::chrono::system_clock::now() - 1ms, slow);
     EXPECT(gone.cause_text() == "the disk is slow" && gone.err() == std::errc::timed_out);
-    auto open = cctx::with_timeout(cctx::background(), std::chrono::hours::max());
+    auto open = cctxx::with_timeout(cctxx::background(), std::chrono::hours::max());
     EXPECT(!open.deadline() && open.remaining() == std::chrono::nanoseconds::max());
 }
 
@@ -364,8 +364,8 @@ void deadlines_go_by_steady_clock()
 void a_deadline_ends_it_and_is_never_early()
 {
     const auto start = std::chrono::steady_clock::now();
-    auto ctx = cctx::with_timeout(cctx::background(), 2500us);
-    auto dated = cctx::with_deadline(cctx::background(), std::chrono::system_clock::now() + 2ms);
+    auto ctx = cctxx::with_timeout(cctxx::background(), 2500us);
+    auto dated = cctxx::with_deadline(cctxx::background(), std::chrono::system_clock::now() + 2ms);
     EXPECT(ctx.wait() == std::errc::timed_out && std::chrono::steady_clock::now() - start >= 2500us);
     EXPECT(dated.wait() == std::errc::timed_out);
     EXPECT(ctx.cause() == &cctx_deadline_exceeded);
@@ -377,12 +377,12 @@ void a_deadline_ends_it_and_is_never_early()
 /* C26, C27 */
 void waits_end_with_the_context_or_the_time()
 {
-    auto ctx = cctx::with_cancel(cctx::background());
+    auto ctx = cctxx::with_cancel(cctxx::background());
     const auto start = std::chrono::steady_clock::now();
     EXPECT(!ctx.wait_for(1ms) && !ctx.wait_until(start) && !ctx.sleep_for(1.5ms));
     EXPECT(!ctx.wait_until(std::chrono::system_clock::now() + 1ms));
     EXPECT(std::chrono::steady_clock::now() - start >= 3500us);
-    EXPECT(cctx::background().wait() == std::errc::resource_deadlock_would_occur);
+    EXPECT(cctxx::background().wait() == std::errc::resource_deadlock_would_occur);
     std::thread other([&] { ctx.cancel(closed); });
     EXPECT(ctx.sleep_for(std::chrono::hours::max()) == std::errc::operation_canceled);
     EXPECT(ctx.wait() == std::errc::operation_canceled && ctx.cause() == &closed);
@@ -392,11 +392,11 @@ void waits_end_with_the_context_or_the_time()
 
 void it_prints_as_in_c()
 {
-    static constexpr cctx::key<int> number{"number"};
-    const context ctx = cctx::with_value(cctx::background(), number, 7);
-    auto top = cctx::with_cancel(ctx);
+    static constexpr cctxx::key<int> number{"number"};
+    const context ctx = cctxx::with_value(cctxx::background(), number, 7);
+    auto top = cctxx::with_cancel(ctx);
     EXPECT(top.to_string() == "cctx.Background.WithValue(number).WithCancel");
-    EXPECT(cctx::todo().to_string() == "cctx.TODO");
+    EXPECT(cctxx::todo().to_string() == "cctx.TODO");
 }
 
 /* ---- values ------------------------------------------------------------------------------------ */
@@ -413,24 +413,24 @@ struct point {
     int x, y;
 };
 
-inline constexpr cctx::key<std::string> user{"user"};
-inline constexpr cctx::key<std::string> group_name{"user"};
-inline constexpr cctx::key<counted> counter;
-inline constexpr cctx::key<point> where{"where"};
-inline constexpr cctx::key<std::unique_ptr<int>> owned{"owned"};
+inline constexpr cctxx::key<std::string> user{"user"};
+inline constexpr cctxx::key<std::string> group_name{"user"};
+inline constexpr cctxx::key<counted> counter;
+inline constexpr cctxx::key<point> where{"where"};
+inline constexpr cctxx::key<std::unique_ptr<int>> owned{"owned"};
 
 /* C16, C17 */
 void a_value_has_its_type_and_goes_with_its_context()
 {
     int destroyed = 0;
     {
-        const context ada = cctx::with_value(cctx::background(), user, "ada");
-        const context here = cctx::with_value(ada, where, 3, 4);
-        auto ctx = cctx::with_cancel(cctx::with_value(here, counter, &destroyed));
+        const context ada = cctxx::with_value(cctxx::background(), user, "ada");
+        const context here = cctxx::with_value(ada, where, 3, 4);
+        auto ctx = cctxx::with_cancel(cctxx::with_value(here, counter, &destroyed));
         EXPECT(*ctx.value(user) == "ada" && ctx.value(where)->y == 4 && ctx.value(group_name) == nullptr);
-        const context bob = cctx::with_value(ctx, user, std::string("bob"));
+        const context bob = cctxx::with_value(ctx, user, std::string("bob"));
         EXPECT(*bob.value(user) == "bob" && *ctx.value(user) == "ada");
-        const context moved = cctx::with_value(bob, owned, std::make_unique<int>(5));
+        const context moved = cctxx::with_value(bob, owned, std::make_unique<int>(5));
         EXPECT(**moved.value(owned) == 5);
         static_assert(std::is_same_v<decltype(moved.value(user)), const std::string *>, "threads share it");
         ctx.cancel();
@@ -444,17 +444,17 @@ void with_any_ends_with_each_and_without_cancel_with_none()
 {
     std::vector<cancelable_context> parents;
     for (int i = 0; i < 3; i++)
-        parents.push_back(cctx::with_cancel(cctx::background()));
-    auto all = cctx::with_any(parents.begin(), parents.end());
-    auto some = cctx::with_any(parents[0], parents[2], cctx::background());
-    auto one = cctx::with_any(parents[1]);
-    const context apart = cctx::without_cancel(parents[0]);
+        parents.push_back(cctxx::with_cancel(cctxx::background()));
+    auto all = cctxx::with_any(parents.begin(), parents.end());
+    auto some = cctxx::with_any(parents[0], parents[2], cctxx::background());
+    auto one = cctxx::with_any(parents[1]);
+    const context apart = cctxx::without_cancel(parents[0]);
     parents[2].cancel(closed);
     EXPECT(all.cause() == &closed && some.cause() == &closed && !one.is_done());
     parents.clear();
     EXPECT(one.is_done() && !apart.is_done());
     const std::vector<context> none;
-    EXPECT(throws<std::system_error>([&] { (void)cctx::with_any(none.begin(), none.end()); }));
+    EXPECT(throws<std::system_error>([&] { (void)cctxx::with_any(none.begin(), none.end()); }));
 }
 
 /* ---- callbacks --------------------------------------------------------------------------------- */
@@ -463,24 +463,24 @@ void with_any_ends_with_each_and_without_cancel_with_none()
 void a_callback_runs_once_or_is_stopped()
 {
     int ran = 0;
-    auto ctx = cctx::with_cancel(cctx::background());
+    auto ctx = cctxx::with_cancel(cctxx::background());
     auto count = [&ran] { ran++; };
     {
-        cctx::after_func gone(ctx, count);
-        cctx::after_func stopped(ctx, count);
+        cctxx::after_func gone(ctx, count);
+        cctxx::after_func stopped(ctx, count);
         EXPECT(stopped.stop() && !stopped.stop() && !stopped.stop_wait());
     }
-    cctx::after_func once(ctx, count);
-    cctx::after_func<decltype(count) &> by_reference(ctx, count);
+    cctxx::after_func once(ctx, count);
+    cctxx::after_func<decltype(count) &> by_reference(ctx, count);
     auto number = std::make_unique<int>(40);
-    cctx::after_func move_only(ctx, [&ran, n = std::move(number)]() mutable {
+    cctxx::after_func move_only(ctx, [&ran, n = std::move(number)]() mutable {
         ran += *n;
         n.reset();
     });
     EXPECT(ran == 0);
     ctx.cancel();
     EXPECT(ran == 42 && !once.stop() && !once.stop_wait());
-    cctx::after_func at_once(ctx, count);
+    cctxx::after_func at_once(ctx, count);
     EXPECT(ran == 43);
 }
 
@@ -488,12 +488,12 @@ void a_callback_runs_once_or_is_stopped()
 void the_destructor_waits_for_a_callback_that_runs()
 {
     for (int i = 0; i < 20; i++) {
-        auto ctx = cctx::with_cancel(cctx::background());
+        auto ctx = cctxx::with_cancel(cctxx::background());
         flag started, leaving;
         bool ended = false;
         std::thread other;
         {
-            cctx::after_func callback(ctx, [&] {
+            cctxx::after_func callback(ctx, [&] {
                 started.set();
                 leaving.wait();
                 std::this_thread::sleep_for(1ms); /* time to go wrong: the destructor is about to begin */
@@ -511,11 +511,11 @@ void the_destructor_waits_for_a_callback_that_runs()
 /* C29 */
 void a_callback_may_destroy_its_own_registration()
 {
-    auto ctx = cctx::with_cancel(cctx::background());
+    auto ctx = cctxx::with_cancel(cctxx::background());
     using function = void (*)();
-    static std::unique_ptr<cctx::after_func<function>> self;
+    static std::unique_ptr<cctxx::after_func<function>> self;
     static int ran;
-    self = std::make_unique<cctx::after_func<function>>(ctx, [] {
+    self = std::make_unique<cctxx::after_func<function>>(ctx, [] {
         ran++;
         self.reset();
     });
@@ -525,9 +525,9 @@ void a_callback_may_destroy_its_own_registration()
 
 void a_canceler_links_two_contexts()
 {
-    auto a = cctx::with_cancel(cctx::background());
-    auto b = cctx::with_cancel(cctx::background());
-    cctx::after_func link(a, cctx::canceler(b));
+    auto a = cctxx::with_cancel(cctxx::background());
+    auto b = cctxx::with_cancel(cctxx::background());
+    cctxx::after_func link(a, cctxx::canceler(b));
     const context seen = b;
     a.cancel(closed);
     EXPECT(seen.is_done() && seen.cause() == &cctx_canceled);
@@ -548,24 +548,24 @@ void an_executor_runs_callbacks_and_tasks()
 {
     inline_executor pool;
     int ran = 0;
-    auto ctx = cctx::with_cancel(cctx::background());
-    cctx::after_func callback(ctx, pool, [&] { ran++; });
+    auto ctx = cctxx::with_cancel(cctxx::background());
+    cctxx::after_func callback(ctx, pool, [&] { ran++; });
     ctx.cancel();
     EXPECT(ran == 1 && pool.submitted == 1);
-    cctx::group group(cctx::background(), pool, 2);
+    cctxx::group group(cctxx::background(), pool, 2);
     group.go([&] { ran++; });
     EXPECT(!group.wait() && ran == 2 && pool.submitted == 2);
 }
 
 void registrations_and_looks_allocate_nothing()
 {
-    auto ctx = cctx::with_cancel(cctx::background());
+    auto ctx = cctxx::with_cancel(cctxx::background());
     char large[256] = "large";
     const long before = allocations;
     {
-        cctx::after_func callback(ctx, [large] { EXPECT(large[0] == 'l'); });
-        cctx::guard interrupt(ctx, [large] { EXPECT(large[0] == 'l'); });
-        auto child = cctx::with_timeout(ctx, 1h);
+        cctxx::after_func callback(ctx, [large] { EXPECT(large[0] == 'l'); });
+        cctxx::guard interrupt(ctx, [large] { EXPECT(large[0] == 'l'); });
+        auto child = cctxx::with_timeout(ctx, 1h);
         const context copy = child;
         EXPECT(!copy.err() && copy.cause_text().empty() && copy.deadline());
         child.cancel();
@@ -577,11 +577,11 @@ void registrations_and_looks_allocate_nothing()
 /* B4 */
 void a_guard_interrupts_until_it_is_disarmed()
 {
-    auto ctx = cctx::with_cancel(cctx::background());
+    auto ctx = cctxx::with_cancel(cctxx::background());
     std::atomic<int> calls{0};
     flag thrice;
     {
-        cctx::guard interrupt(ctx, [&] {
+        cctxx::guard interrupt(ctx, [&] {
             if (++calls == 3)
                 thrice.set();
         });
@@ -590,7 +590,7 @@ void a_guard_interrupts_until_it_is_disarmed()
         thrice.wait();
     }
     const int last = calls;
-    cctx::guard born_late(ctx, [&] { ++calls; });
+    cctxx::guard born_late(ctx, [&] { ++calls; });
     born_late.disarm();
     const int then = calls;
     EXPECT(last >= 3 && then > last);
@@ -602,7 +602,7 @@ void a_guard_interrupts_until_it_is_disarmed()
 
 void the_first_failure_is_the_groups()
 {
-    cctx::group group(cctx::background());
+    cctxx::group group(cctxx::background());
     std::atomic<int> ran{0};
     group.go([&] { ran++; });
     group.go([&]() -> int { return ran++ * 0; });
@@ -616,7 +616,7 @@ void the_first_failure_is_the_groups()
     EXPECT(group.wait() == std::errc::no_link && group.wait() == std::errc::no_link && ran == 3);
     EXPECT(group.ctx().cause()->code == ENOLINK);
 
-    cctx::group other(cctx::background());
+    cctxx::group other(cctxx::background());
     other.go([](const context &ctx) {
         (void)ctx.wait();
         throw std::runtime_error("dropped: it is not the first");
@@ -627,7 +627,7 @@ void the_first_failure_is_the_groups()
 
 void a_group_without_failure_is_done_after_its_wait()
 {
-    cctx::group group(cctx::background(), 2);
+    cctxx::group group(cctxx::background(), 2);
     std::atomic<int> now{0}, most{0}, ran{0};
     for (int i = 0; i < 20; i++)
         group.go([&] {
@@ -644,7 +644,7 @@ void a_group_without_failure_is_done_after_its_wait()
 void an_exception_cancels_the_group_and_is_thrown_by_wait()
 {
     const auto code_of = [](auto what) {
-        cctx::group group(cctx::background());
+        cctxx::group group(cctxx::background());
         group.go([](const context &ctx) {
             (void)ctx.wait();
             throw std::logic_error("dropped: it is not the first");
@@ -669,7 +669,7 @@ void an_exception_cancels_the_group_and_is_thrown_by_wait()
 
 void a_task_that_waits_for_its_group_is_told()
 {
-    cctx::group group(cctx::background());
+    cctxx::group group(cctxx::background());
     std::error_code told;
     group.go([&] { told = group.wait(); });
     EXPECT(!group.wait() && told == std::errc::resource_deadlock_would_occur);
@@ -680,7 +680,7 @@ void the_groups_destructor_cancels_and_waits()
     std::atomic<bool> ended{false};
     auto token = std::make_shared<int>(1);
     {
-        cctx::group group(cctx::background());
+        cctxx::group group(cctxx::background());
         group.go([&ended, token](const context &ctx) {
             (void)ctx.wait();
             ended = true;
@@ -693,7 +693,7 @@ void the_groups_destructor_cancels_and_waits()
 void what_a_task_captured_is_gone_when_wait_returns()
 {
     auto token = std::make_shared<int>(1);
-    cctx::group group(cctx::background());
+    cctxx::group group(cctxx::background());
     for (int i = 0; i < 8; i++)
         group.go([token] {});
     EXPECT(!group.wait() && token.use_count() == 1);
@@ -709,33 +709,33 @@ void what_fails_throws_and_leaves_nothing()
 {
     EXPECT(throws<std::system_error>([] { context ctx(static_cast<const cctx_t *>(nullptr)); },
                                      [](const std::system_error &e) {
-                                         return says(e, std::errc::invalid_argument, "cctx::context");
+                                         return says(e, std::errc::invalid_argument, "cctxx::context");
                                      }));
     EXPECT(throws<std::system_error>([] { (void)cancelable_context::adopt(cctx_with_cancel(nullptr)); },
                                      [](const std::system_error &e) {
                                          return says(e, std::errc::invalid_argument, "adopt");
                                      }));
     poor domain, other;
-    auto ctx = cctx::with_cancel(domain.background());
-    auto kept = cctx::with_cancel(domain.background());
+    auto ctx = cctxx::with_cancel(domain.background());
+    auto kept = cctxx::with_cancel(domain.background());
     int destroyed = 0;
-    EXPECT(throws<std::system_error>([&] { (void)cctx::with_any(ctx, other.background()); }));
+    EXPECT(throws<std::system_error>([&] { (void)cctxx::with_any(ctx, other.background()); }));
     domain.refuses = true;
-    EXPECT(throws<std::bad_alloc>([&] { (void)cctx::with_cancel(ctx); }));
-    EXPECT(throws<std::bad_alloc>([&] { (void)cctx::with_timeout(ctx, 1h); }));
-    EXPECT(throws<std::bad_alloc>([&] { (void)cctx::with_value(ctx, counter, &destroyed); }));
+    EXPECT(throws<std::bad_alloc>([&] { (void)cctxx::with_cancel(ctx); }));
+    EXPECT(throws<std::bad_alloc>([&] { (void)cctxx::with_timeout(ctx, 1h); }));
+    EXPECT(throws<std::bad_alloc>([&] { (void)cctxx::with_value(ctx, counter, &destroyed); }));
     EXPECT(destroyed == 1);
-    EXPECT(throws<std::bad_alloc>([&] { kept = cctx::with_cancel(ctx); }) && !kept.is_done());
-    EXPECT(throws<std::bad_alloc>([&] { cctx::after_func callback(ctx, [] { std::abort(); }); }));
-    EXPECT(throws<std::bad_alloc>([&] { cctx::guard interrupt(ctx, [] { std::abort(); }); }));
-    EXPECT(throws<std::bad_alloc>([&] { cctx::group group(ctx); }));
+    EXPECT(throws<std::bad_alloc>([&] { kept = cctxx::with_cancel(ctx); }) && !kept.is_done());
+    EXPECT(throws<std::bad_alloc>([&] { cctxx::after_func callback(ctx, [] { std::abort(); }); }));
+    EXPECT(throws<std::bad_alloc>([&] { cctxx::guard interrupt(ctx, [] { std::abort(); }); }));
+    EXPECT(throws<std::bad_alloc>([&] { cctxx::group group(ctx); }));
     domain.refuses = false;
     EXPECT(!ctx.is_done());
     {
-        cctx::group group(ctx);
+        cctxx::group group(ctx);
         refuse_memory = true;
         EXPECT(throws<std::bad_alloc>([&] { group.go([] { std::abort(); }); }));
-        EXPECT(throws<std::bad_alloc>([&] { (void)cctx::with_value(ctx, user, "ada"); }));
+        EXPECT(throws<std::bad_alloc>([&] { (void)cctxx::with_value(ctx, user, "ada"); }));
         refuse_memory = false;
         EXPECT(!group.wait());
     }
@@ -747,8 +747,8 @@ void a_callable_that_throws_terminates()
     const pid_t child = fork();
     if (child == 0) {
         std::set_terminate([] { _exit(42); });
-        auto ctx = cctx::with_cancel(cctx::background());
-        cctx::after_func callback(ctx, [] { throw 1; });
+        auto ctx = cctxx::with_cancel(cctxx::background());
+        cctxx::after_func callback(ctx, [] { throw 1; });
         try {
             cctx_cancel(ctx.get());
         } catch (...) {
@@ -766,7 +766,7 @@ void a_callable_that_throws_terminates()
 void a_registration_ends_while_its_context_does()
 {
     for (int i = 0; i < 500; i++) {
-        auto ctx = cctx::with_cancel(cctx::background());
+        auto ctx = cctxx::with_cancel(cctxx::background());
         std::atomic<int> ran{0};
         int written = 0;
         std::thread other([&] {
@@ -775,8 +775,8 @@ void a_registration_ends_while_its_context_does()
         });
         bool prevented = false;
         {
-            cctx::after_func callback(ctx, [&] { ran += written; });
-            cctx::guard interrupt(ctx, [&] { EXPECT(written == 1); });
+            cctxx::after_func callback(ctx, [&] { ran += written; });
+            cctxx::guard interrupt(ctx, [&] { EXPECT(written == 1); });
             prevented = i % 2 == 0 && callback.stop_wait();
         }
         const int seen = ran;
@@ -791,64 +791,64 @@ void a_registration_ends_while_its_context_does()
 
 /* ---- std::stop_token --------------------------------------------------------------------------- */
 
-static_assert(std::is_convertible_v<cctx::with_stop_token &, const context &>, "");
-static_assert(!std::is_convertible_v<cctx::with_stop_token, const context &>, "");
-static_assert(!can_cancel<const cctx::with_stop_token &>::value, "");
-static_assert(can_cancel<cctx::with_stop_token &>::value, "");
+static_assert(std::is_convertible_v<cctxx::with_stop_token &, const context &>, "");
+static_assert(!std::is_convertible_v<cctxx::with_stop_token, const context &>, "");
+static_assert(!can_cancel<const cctxx::with_stop_token &>::value, "");
+static_assert(can_cancel<cctxx::with_stop_token &>::value, "");
 
 void a_stop_token_ends_a_context()
 {
-    auto parent = cctx::with_cancel(cctx::background());
+    auto parent = cctxx::with_cancel(cctxx::background());
     std::stop_source source;
     context seen;
     {
-        cctx::with_stop_token ctx(parent, source.get_token());
-        auto child = cctx::with_cancel(ctx);
+        cctxx::with_stop_token ctx(parent, source.get_token());
+        auto child = cctxx::with_cancel(ctx);
         seen = child;
         EXPECT(!child.is_done());
         source.request_stop();
-        EXPECT(ctx.is_done() && child.cause() == &cctx::stop_requested && !parent.is_done());
-        cctx::with_stop_token late(parent, source.get_token());
+        EXPECT(ctx.is_done() && child.cause() == &cctxx::stop_requested && !parent.is_done());
+        cctxx::with_stop_token late(parent, source.get_token());
         EXPECT(late.is_done() && late.cause_text() == "stop requested");
     }
     {
-        cctx::with_stop_token ctx(parent, std::stop_token());
+        cctxx::with_stop_token ctx(parent, std::stop_token());
         seen = ctx;
     }
     EXPECT(seen.is_done() && seen.cause() == &cctx_canceled);
     std::stop_source unused;
-    cctx::with_stop_token own(parent, unused.get_token());
+    cctxx::with_stop_token own(parent, unused.get_token());
     EXPECT(own.cancel(closed) && !unused.stop_requested());
-    cctx::with_stop_token below(parent, unused.get_token());
+    cctxx::with_stop_token below(parent, unused.get_token());
     parent.cancel(slow);
     EXPECT(below.cause() == &slow && cctx_is_done(below.get()));
 }
 
 void the_end_of_a_context_stops_a_token()
 {
-    auto ctx = cctx::with_cancel(cctx::background());
+    auto ctx = cctxx::with_cancel(cctxx::background());
     std::stop_token outlives;
     {
-        cctx::stop_on_done stop(ctx);
+        cctxx::stop_on_done stop(ctx);
         outlives = stop.token();
     }
-    cctx::stop_on_done stop(ctx);
+    cctxx::stop_on_done stop(ctx);
     const std::stop_token token = stop.token();
     EXPECT(!token.stop_requested() && token.stop_possible());
     ctx.cancel();
     EXPECT(token.stop_requested() && !outlives.stop_requested());
-    cctx::stop_on_done late(ctx);
+    cctxx::stop_on_done late(ctx);
     EXPECT(late.token().stop_requested());
 }
 
 void a_stop_callback_may_destroy_what_stops_it()
 {
-    auto ctx = cctx::with_cancel(cctx::background());
+    auto ctx = cctxx::with_cancel(cctxx::background());
     struct {
-        std::unique_ptr<cctx::stop_on_done> stop;
+        std::unique_ptr<cctxx::stop_on_done> stop;
         std::optional<std::stop_callback<std::function<void()>>> left, right;
         int ran = 0;
-    } all{std::make_unique<cctx::stop_on_done>(ctx), {}, {}};
+    } all{std::make_unique<cctxx::stop_on_done>(ctx), {}, {}};
     const auto destroy_all = [&all] {
         auto &still = all; /* what the callable holds goes with it */
         still.ran++;
@@ -862,16 +862,16 @@ void a_stop_callback_may_destroy_what_stops_it()
     EXPECT(all.ran == 1 && !all.stop);
 
     std::stop_source source;
-    auto linked = std::make_unique<cctx::with_stop_token>(cctx::background(), source.get_token());
-    cctx::after_func destroy(*linked, [&] { linked.reset(); });
+    auto linked = std::make_unique<cctxx::with_stop_token>(cctxx::background(), source.get_token());
+    cctxx::after_func destroy(*linked, [&] { linked.reset(); });
     source.request_stop();
     EXPECT(!linked);
 }
 
 void a_condition_variable_waits_with_a_context()
 {
-    auto ctx = cctx::with_timeout(cctx::background(), 2ms);
-    cctx::stop_on_done stop(ctx);
+    auto ctx = cctxx::with_timeout(cctxx::background(), 2ms);
+    cctxx::stop_on_done stop(ctx);
     std::mutex mutex;
     std::condition_variable_any changed;
     std::unique_lock lock(mutex);
@@ -881,13 +881,13 @@ void a_condition_variable_waits_with_a_context()
 void bridges_end_while_both_sides_do()
 {
     for (int i = 0; i < 300; i++) {
-        auto parent = cctx::with_cancel(cctx::background());
+        auto parent = cctxx::with_cancel(cctxx::background());
         std::stop_source source;
         std::thread a([&] { parent.cancel(); });
         std::thread b([&] { source.request_stop(); });
         {
-            cctx::with_stop_token ctx(parent, source.get_token());
-            cctx::stop_on_done stop(ctx);
+            cctxx::with_stop_token ctx(parent, source.get_token());
+            cctxx::stop_on_done stop(ctx);
             const std::stop_token token = stop.token();
             (void)ctx.wait();
             EXPECT(ctx.is_done());

@@ -164,12 +164,8 @@
 extern "C" {
 #endif
 
-/* A context. Opaque; see the head for what `const` means. In C++ the name cctx is free for a namespace. */
-#ifdef __cplusplus
-typedef struct cctx_context cctx_t;
-#else
+/* A context. Opaque; see the head for what `const` means. */
 typedef struct cctx cctx_t;
-#endif
 
 /* A point in time: nanoseconds on CLOCK_MONOTONIC. A duration is an int64_t of nanoseconds. */
 typedef int64_t cctx_time_t;

@@ -7,7 +7,7 @@
  * WHAT IT IS
  *
  * <cctx/cctx.h> is the reference: what a context is, what is ordered with what, what each function costs.
- * This header gives it the types of C++:
+ * This header gives it the types of C++, in the namespace cctxx (cctx is the tag of the type in C):
  *
  *     context               a reference to a context. Who has one may look, wait and derive. Copies share it.
  *     cancelable_context    the owner of a derived context: it may cancel, and does so at the end of its
@@ -18,11 +18,11 @@
  *     group                 tasks that share a context, which the first error or exception cancels.
  *     with_stop_token, stop_on_done    C++20: from and to std::stop_token.
  *
- *     void handle(const cctx::context &parent, request &r)
+ *     void handle(const cctxx::context &parent, request &r)
  *     {
  *         using namespace std::chrono_literals;
- *         auto ctx = cctx::with_timeout(parent, 5s);
- *         cctx::after_func hang_up(ctx, [&] { r.socket.shutdown(); });
+ *         auto ctx = cctxx::with_timeout(parent, 5s);
+ *         cctxx::after_func hang_up(ctx, [&] { r.socket.shutdown(); });
  *         while (!ctx.is_done() && r.more())
  *             r.step(ctx);
  *     }
@@ -51,7 +51,7 @@
  * All that this header does not repeat (poll, futex, descriptors, signals, shared arenas, domains, dumps) is
  * there by get(), which is the context of C, and by adopt:
  *
- *     auto ctx = cctx::cancelable_context::adopt(cctx_with_signals(cctx::background().get(), &signals));
+ *     auto ctx = cctxx::cancelable_context::adopt(cctx_with_signals(cctxx::background().get(), &signals));
  *     int fd = cctx_fd(ctx.get());
  */
 
@@ -87,7 +87,7 @@
 #include <stop_token>
 #endif
 
-namespace cctx
+namespace cctxx
 {
 
 class context;
@@ -159,7 +159,7 @@ cctx_time_t time_of(const std::chrono::time_point<Clock, Duration> &t)
 /*
  * key - the identity of a value of type T: one static object per key.
  *
- *     inline constexpr cctx::key<std::string> user{"user"};
+ *     inline constexpr cctxx::key<std::string> user{"user"};
  *
  * The address is the key. name is for to_string, static, and may be nullptr.
  */
@@ -282,7 +282,7 @@ template <class Handle> class looks
 /* ---- handles ----------------------------------------------------------------------------------- */
 
 /*
- * context - a reference to a context, counted; what functions take as `const cctx::context &`.
+ * context - a reference to a context, counted; what functions take as `const cctxx::context &`.
  *
  * To drop the last one is not a cancel. A copy counts one reference up, and shares one cache line with all
  * who do: pass it by reference, copy it where it has to outlive the caller.
@@ -296,14 +296,14 @@ class context : public looks<context>
     explicit context(const cctx_t *ctx) : ctx_(cctx_ref(ctx))
     {
         if (!ctx)
-            detail::fail(EINVAL, "cctx::context");
+            detail::fail(EINVAL, "cctxx::context");
     }
 
     /* Takes over the caller's reference, to what a C function has just returned. Errors: errno, for NULL. */
     [[nodiscard]] static context adopt(const cctx_t *ctx)
     {
         if (!ctx)
-            detail::fail(errno, "cctx::context::adopt");
+            detail::fail(errno, "cctxx::context::adopt");
         return context(ctx, owned());
     }
 
@@ -359,7 +359,7 @@ class [[nodiscard]] cancelable_context : public looks<cancelable_context>
     static cancelable_context adopt(cctx_t *ctx)
     {
         if (!ctx)
-            detail::fail(errno, "cctx::cancelable_context::adopt");
+            detail::fail(errno, "cctxx::cancelable_context::adopt");
         return cancelable_context(ctx);
     }
 
@@ -426,7 +426,7 @@ class [[nodiscard]] cancelable_context : public looks<cancelable_context>
 /*
  * canceler - cancels a context when it is called; copies share it. For who may cancel and does not own.
  *
- *     cctx::after_func link(other, cctx::canceler(ctx));      other's end ends ctx, too
+ *     cctxx::after_func link(other, cctxx::canceler(ctx));      other's end ends ctx, too
  *
  * It holds a reference, and may be called after the owner's scope: then it returns false.
  */
@@ -562,7 +562,7 @@ template <class Iterator, class = typename std::iterator_traits<Iterator>::itera
 /*
  * after_func - call f() once the context is done: Go's context.AfterFunc, in the shape of std::stop_callback.
  *
- *     cctx::after_func hang_up(ctx, [&] { socket.shutdown(); });
+ *     cctxx::after_func hang_up(ctx, [&] { socket.shutdown(); });
  *
  * f is inside the object, which therefore stays where it is; it is called once, unless a stop wins, on the
  * thread that cancels, for a deadline on the library's runner, with an executor there, and by the constructor
@@ -580,13 +580,13 @@ template <class F> class after_func
     explicit after_func(const context &ctx, G &&f) : f_(std::forward<G>(f))
     {
         if (const int err = cctx_after_func(ctx.get(), &callback_, run, this); err != 0)
-            detail::fail(err, "cctx::after_func");
+            detail::fail(err, "cctxx::after_func");
     }
     template <class G, class = std::enable_if_t<std::is_constructible_v<F, G>>>
     explicit after_func(const context &ctx, cctx_executor_t &executor, G &&f) : f_(std::forward<G>(f))
     {
         if (const int err = cctx_after_func_on(ctx.get(), &callback_, &executor, run, this); err != 0)
-            detail::fail(err, "cctx::after_func");
+            detail::fail(err, "cctxx::after_func");
     }
     after_func(const after_func &) = delete;
     after_func &operator=(const after_func &) = delete;
@@ -613,7 +613,7 @@ template <class F> after_func(const context &, cctx_executor_t &, F) -> after_fu
 /*
  * guard - call f() when the context is done, and again until the guard is gone: interrupts another's API.
  *
- *     cctx::guard interrupt(ctx, [db] { sqlite3_interrupt(db); });
+ *     cctxx::guard interrupt(ctx, [db] { sqlite3_interrupt(db); });
  *     return sqlite3_step(statement);
  *
  * f is called again after 1 ms, 2 ms, ... 100 ms; two calls never overlap; see cctx_guard_arm. When disarm,
@@ -628,7 +628,7 @@ template <class F> class guard
     explicit guard(const context &ctx, G &&f) : f_(std::forward<G>(f))
     {
         if (const int err = cctx_guard_arm(&guard_, ctx.get(), run, this); err != 0)
-            detail::fail(err, "cctx::guard");
+            detail::fail(err, "cctxx::guard");
     }
     guard(const guard &) = delete;
     guard &operator=(const guard &) = delete;
@@ -649,9 +649,9 @@ template <class F> guard(const context &, F) -> guard<F>;
 /*
  * group - tasks that share a context: Go's errgroup. The first error or exception cancels the rest.
  *
- *     cctx::group group(ctx, 8);                              at most 8 at a time
+ *     cctxx::group group(ctx, 8);                              at most 8 at a time
  *     for (const url &u : urls)
- *         group.go([&u](const cctx::context &c) { fetch(c, u); });
+ *         group.go([&u](const cctxx::context &c) { fetch(c, u); });
  *     group.wait();                                           throws what the first of them threw
  *
  * A task is called as f(ctx), ctx the group's context, or as f(); it returns nothing, an errno value as an
@@ -692,7 +692,7 @@ class group
         using task_type = task<std::decay_t<F>>;
         std::unique_ptr<task_type> t(new task_type(*this, std::forward<F>(f)));
         if (const int err = cctx_group_go(group_, task_type::run, t.get()); err != 0)
-            detail::fail(err, "cctx::group::go");
+            detail::fail(err, "cctxx::group::go");
         (void)t.release();
     }
 
@@ -771,7 +771,7 @@ class group
         : group_(cctx_group_new(parent.get(), executor, limit))
     {
         if (!group_)
-            detail::fail(errno, "cctx::group");
+            detail::fail(errno, "cctxx::group");
         context(cctx_group_context(group_)).swap(ctx_);
     }
 
@@ -808,7 +808,7 @@ inline constexpr cctx_cause_t stop_requested{ECANCELED, "stop requested"};
  * with_stop_token - a context that a std::stop_token ends, too.
  *
  *     std::jthread worker([&](std::stop_token token) {
- *         cctx::with_stop_token ctx(parent, token);
+ *         cctxx::with_stop_token ctx(parent, token);
  *         work(ctx);
  *     });
  *
@@ -849,7 +849,7 @@ class with_stop_token : public looks<with_stop_token>
 /*
  * stop_on_done - a std::stop_token that the end of a context stops, for condition_variable_any and others.
  *
- *     cctx::stop_on_done stop(ctx);
+ *     cctxx::stop_on_done stop(ctx);
  *     changed.wait(lock, stop.token(), [&] { return ready; });
  *
  * A token taken from it may outlive it, and is not stopped then.
@@ -882,6 +882,6 @@ class stop_on_done
 
 #endif
 
-} // namespace cctx
+} // namespace cctxx
 
 #endif

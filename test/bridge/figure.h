@@ -15,8 +15,8 @@ static int figure_compare(const void *a, const void *b)
 static inline void figure_report(const char *what, int64_t *ns, size_t n)
 {
     qsort(ns, n, sizeof *ns, figure_compare);
-    print_message("figure: %s: p50 %.3g us, p99 %.3g us (%zu rounds)\n", what, (double)ns[n / 2] / 1e3,
-                  (double)ns[n - 1 - n / 100] / 1e3, n);
+    double p50 = (double)ns[n / 2] / 1e3, p99 = (double)ns[n - 1 - n / 100] / 1e3;
+    print_message("figure: %s: p50 %.*f us, p99 %.*f us (%zu rounds)\n", what, p50 < 10, p50, p99 < 10, p99, n);
 }
 
 #endif

@@ -29,7 +29,6 @@
 #include <string>
 
 #define SYNC_RELACY
-#define cctx_context cctx       /* the tag that the public header gives a context in C++, where the sources say cctx */
 #define _Static_assert static_assert
 #define _Thread_local
 #ifdef MODEL_EPOCH              /* the real one: thread_current is assigned to. A declaration of it is one of a function */
