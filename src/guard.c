@@ -116,9 +116,12 @@ static int guard_next(struct guard *g, unsigned k, int64_t interval, callback_fn
     return failed;
 }
 
-/* False: it is disarmed. True: the time has come. */
-static bool guard_rest(struct guard *g, int64_t until)
+/* Waits out what is left of the interval, which guard_next could not. False: it is disarmed, or it is a domain, whose
+ * host has more to do. */
+static bool guard_rest(struct guard *g, int failed, int64_t until)
 {
+    if (failed == ETIMEDOUT) until = INT64_MIN;
+    else if (node_domain(sync_get(g->beat))) return false;
     for (;;) {
         uint32_t s = sync_load_relaxed(&g->state, alone);
         if (!(s & ARMED)) return false;
@@ -131,17 +134,16 @@ static void guard_beat(void *arg)
     struct guard *g = (struct guard *)arg;
     unsigned k = sync_get(g->turn);
     int failed;
+    int64_t until;
     if (!guard_take(g, k)) return;
     do {
         int64_t interval = sync_get(g->interval);
         if (interval > 0 && !guard_call(g)) return;
         interval = interval > 0 ? time_min(2 * interval, MOST) : LEAST;
         sync_set(g->interval, interval);
-        int64_t until = time_add(clock_now(), interval);
+        until = time_add(clock_now(), interval);
         failed = guard_next(g, k, interval, guard_beat);
-        if (failed != 0 && failed != ETIMEDOUT && node_domain(sync_get(g->beat))) break;     /* its host has more to do */
-        if (failed != 0 && !guard_rest(g, failed == ETIMEDOUT ? INT64_MIN : until)) break;
-    } while (failed != 0);
+    } while (failed != 0 && guard_rest(g, failed, until));
     guard_give(g, k);
 }
 

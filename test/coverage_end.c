@@ -11,7 +11,9 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/prctl.h>
 #include <unistd.h>
 
@@ -19,6 +21,7 @@
 
 int __llvm_profile_write_file(void);
 void __llvm_profile_reset_counters(void);
+void __llvm_profile_set_filename(const char *pattern);
 _Noreturn void __real__exit(int status);
 _Noreturn void __wrap__exit(int status);
 _Noreturn void __real_abort(void);
@@ -70,10 +73,22 @@ int __wrap_prctl(int option, ...)
     return __real_prctl(option, a[0], a[1], a[2], a[3]);
 }
 
+/* Its own file, too: the parent's has the parent's number, and the last who writes there wins. (A pattern that is set
+ * already is not looked at again, so the number is put in here.) */
+static void child(void)
+{
+    static char name[4096];
+    const char *pattern = getenv("LLVM_PROFILE_FILE"), *number = pattern ? strstr(pattern, "%p") : NULL;
+    __llvm_profile_reset_counters();
+    if (!number) return;
+    snprintf(name, sizeof name, "%.*s%d%s", (int)(number - pattern), pattern, (int)getpid(), number + 2);
+    __llvm_profile_set_filename(name);
+}
+
 __attribute__((constructor)) static void begin(void)
 {
     /* The first of its kind, so what the library does in the child counts. */
-    pthread_atfork(NULL, NULL, __llvm_profile_reset_counters);
+    pthread_atfork(NULL, NULL, child);
     const char *pattern = getenv("COVERAGE_SKIP");
     if (pattern) cmocka_set_skip_filter(pattern);
 }

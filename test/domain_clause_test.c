@@ -911,6 +911,32 @@ static void guard_without_threads(void *arg)
     CHECK(threads_now() == before);
 }
 
+/* B4: without memory for the next one the host is not held up, and none comes any more. */
+static void a_guard_in_a_domain_without_memory_rests(void **state)
+{
+    (void)state;
+    struct host h;
+    host_make(&h, OWN_CLOCK);
+    cctx_t *ctx = cctx_with_cancel(h.root);
+    cctx_guard_t guard;
+    int came = 0;
+    assert_int_equal(cctx_guard_arm(&guard, ctx, add_one, &came), 0);
+    assert_true(cctx_cancel(ctx));
+    assert_int_equal(came, 1);
+    h.fail_at = h.calls + 1;
+    h.fail_after = true;
+    cctx_domain_run(h.domain, h.now);
+    h.fail_at = 0;
+    h.fail_after = false;
+    for (int i = 0; i < 3; i++)
+        cctx_domain_run(h.domain, h.now += CCTX_S(1));
+    assert_int_equal(came, 1);
+    assert_true(cctx_domain_next(h.domain) == CCTX_NEVER);
+    cctx_guard_disarm(&guard);
+    cctx_unref(ctx);
+    host_end(&h);
+}
+
 static void a_guard_in_a_domain_makes_no_thread_and_comes_in_runs(void **state)
 {
     (void)state;
@@ -1100,6 +1126,7 @@ int main(void)
         cmocka_unit_test(two_domains_share_nothing),
         cmocka_unit_test(a_domain_makes_no_thread),
         cmocka_unit_test(a_guard_in_a_domain_makes_no_thread_and_comes_in_runs),
+        cmocka_unit_test(a_guard_in_a_domain_without_memory_rests),
         cmocka_unit_test(a_domain_works_in_the_child_of_a_fork),
         cmocka_unit_test(a_run_in_the_middle_of_a_fork_is_the_childs_to_begin_anew),
     };

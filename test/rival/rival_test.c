@@ -916,6 +916,7 @@ static void disarm(void)
     may_come = false;
     memset(&guard, POISON, sizeof guard);
 }
+static void time_passes(void) { fake_now += 100000000; }
 static void check_disarmed(void)
 {
     may_come = false;
@@ -948,6 +949,7 @@ static void a_guard_is_disarmed_whoever_comes_between(void **state)
         {"cancel, it disarms itself, it begins", 0, plant_guard_inside, cancel_p, runner_comes, check_disarmed, NULL},
         {"it disarms itself, time passes", 0, plant_guard_due_inside, runner_comes, work, check_disarmed, NULL},
         {"cancel, it begins", 0, plant_guard, cancel_p, runner_comes, check_goes_on, NULL},
+        {"an interrupt, time passes", 0, plant_guard_due, runner_comes, time_passes, check_goes_on, NULL},
     };
     SWEEP(scenes);
 }
