@@ -175,29 +175,17 @@ static void heap_up(struct timer *t, size_t i, struct timer_entry e)
     *heap_at(t, i) = e;
 }
 
-/* Which of the entries below the i-th is the least; the i-th has one. Full fours are compared without a branch, since no
- * processor predicts it. Of the four times four below them one is next, and a large heap is in no cache. */
-static size_t heap_least(struct timer *t, size_t i)
-{
-    size_t first = i * ARITY + 1, end = first + ARITY, below = first * ARITY + 1;
-    if (below + ARITY * ARITY <= t->count)
-        for (size_t c = 0; c < ARITY; c++) prefetch(heap_at(t, below + c * ARITY));
-    if (likely(end <= t->count)) {
-        const struct timer_entry *e = heap_at(t, first);
-        size_t left = e[1].key < e[0].key, right = 2 + (size_t)(e[3].key < e[2].key);
-        return first + (left ^ ((left ^ right) & -(size_t)(e[right].key < e[left].key)));
-    }
-    size_t least = first;
-    for (size_t c = first + 1; c < t->count; c++)
-        if (heap_at(t, c)->key < heap_at(t, least)->key) least = c;
-    return least;
-}
-
 static void heap_down(struct timer *t, size_t i, struct timer_entry e)
 {
-    while (i * ARITY + 1 < t->count) {
-        size_t least = heap_least(t, i);
-        if (heap_at(t, least)->key >= e.key) break;
+    for (;;) {
+        size_t least = i * ARITY + 1, end = least + ARITY, below = least * ARITY + 1;
+        if (end > t->count) end = t->count;
+        /* Of the four times four below one is next, and a large heap is in no cache. */
+        if (below + ARITY * ARITY <= t->count)
+            for (size_t c = 0; c < ARITY; c++) prefetch(heap_at(t, below + c * ARITY));
+        for (size_t c = least + 1; c < end; c++)
+            if (heap_at(t, c)->key < heap_at(t, least)->key) least = c;
+        if (least >= t->count || heap_at(t, least)->key >= e.key) break;
         *heap_at(t, i) = *heap_at(t, least);
         i = least;
     }
@@ -211,17 +199,10 @@ static bool heap_push(struct timer *t, struct timer_entry e)
     return true;
 }
 
-/* The hole goes all the way down and the last entry comes up from there, since it mostly belongs there (Wegener's
- * bottom-up heapsort). */
 static void heap_pop(struct timer *t)
 {
     struct timer_entry last = *heap_at(t, --t->count);
-    size_t i = 0;
-    for (size_t least; i * ARITY + 1 < t->count; i = least) {
-        least = heap_least(t, i);
-        *heap_at(t, i) = *heap_at(t, least);
-    }
-    heap_up(t, i, last);
+    if (t->count > 0) heap_down(t, 0, last);
 }
 
 /* The occupant that e speaks of, or 0: it was disarmed, or the slot holds another. In a section. */
