@@ -40,7 +40,7 @@ int posix_memalign(void **p, size_t align, size_t size)
 struct host {
     cctx_domain_t *domain;
     const cctx_t *root;
-    cctx_time_t now;
+    cctx_time_t now, step;      /* the clock goes on by step each time it is read */
     long live, calls, fail_at;  /* blocks; calls of allocate; the number of the one that fails, 0: none */
     bool fail_after;            /* and all that come later */
     size_t bytes;
@@ -103,7 +103,7 @@ static void host_release(void *user, void *p)
 static cctx_time_t host_now(void *user)
 {
     struct host *h = user;
-    return __atomic_load_n(&h->now, __ATOMIC_RELAXED);
+    return __atomic_fetch_add(&h->now, h->step, __ATOMIC_RELAXED);
 }
 
 static void host_wake(void *user)
@@ -937,6 +937,29 @@ static void a_guard_in_a_domain_without_memory_rests(void **state)
     host_end(&h);
 }
 
+/* B4: an interval that is over before it has begun is not waited for, and the next one is longer. */
+static void a_guard_goes_on_though_time_leaps(void **state)
+{
+    (void)state;
+    struct host h;
+    host_make(&h, OWN_CLOCK);
+    cctx_t *ctx = cctx_with_cancel(h.root);
+    cctx_guard_t guard;
+    int came = 0;
+    assert_int_equal(cctx_guard_arm(&guard, ctx, add_one, &came), 0);
+    assert_true(cctx_cancel(ctx));
+    h.step = CCTX_MS(10);
+    cctx_domain_run(h.domain, h.now);
+    h.step = 0;
+    assert_int_equal(came, 5);                  /* after 1, 2, 4 and 8 ms; then in 16 ms */
+    h.now += CCTX_MS(16);
+    cctx_domain_run(h.domain, h.now);
+    assert_int_equal(came, 6);
+    cctx_guard_disarm(&guard);
+    cctx_unref(ctx);
+    host_end(&h);
+}
+
 static void a_guard_in_a_domain_makes_no_thread_and_comes_in_runs(void **state)
 {
     (void)state;
@@ -1127,6 +1150,7 @@ int main(void)
         cmocka_unit_test(a_domain_makes_no_thread),
         cmocka_unit_test(a_guard_in_a_domain_makes_no_thread_and_comes_in_runs),
         cmocka_unit_test(a_guard_in_a_domain_without_memory_rests),
+        cmocka_unit_test(a_guard_goes_on_though_time_leaps),
         cmocka_unit_test(a_domain_works_in_the_child_of_a_fork),
         cmocka_unit_test(a_run_in_the_middle_of_a_fork_is_the_childs_to_begin_anew),
     };
