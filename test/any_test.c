@@ -617,25 +617,11 @@ static void cancels_releases_and_derivations_may_meet(void **state)
     }
 }
 
-static int threads_now(void)
-{
-    char line[256];
-    int threads = 0;
-    FILE *file = fopen("/proc/self/status", "r");
-    CHECK(file != NULL);
-    while (fgets(line, sizeof line, file))
-        if (sscanf(line, "Threads: %d", &threads) == 1)
-            break;
-    fclose(file);
-    CHECK(threads > 0);
-    return threads;
-}
-
 /* B1: it costs no thread. A sanitizer and an emulator have some of their own. */
 static void no_thread_is_made(void *arg)
 {
     (void)arg;
-    int before = threads_now();
+    unsigned before = threads_now();
     CHECK(before == 1 || TEST_SANITIZED || TEST_EMULATED);
     cctx_t *a = cctx_with_cancel(cctx_background());
     cctx_t *any = ANY(a, cctx_todo());

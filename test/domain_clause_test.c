@@ -137,16 +137,6 @@ static void host_end(struct host *h)
     CHECK(h->live == 0 && h->bytes == 0);
 }
 
-static unsigned threads_now(void)
-{
-    unsigned n = 0;
-    DIR *dir = opendir("/proc/self/task");
-    CHECK(dir != NULL);
-    for (struct dirent *e; (e = readdir(dir)) != NULL;) n += e->d_name[0] != '.';
-    closedir(dir);
-    return n;
-}
-
 static void add_one(void *arg) { __atomic_add_fetch((int *)arg, 1, __ATOMIC_RELAXED); }
 
 /* ---- what it is made of ---- */

@@ -84,26 +84,16 @@ static void the_child_of_a_fork_gets_one_of_its_own(void **state)
     assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
 }
 
-static unsigned threads_here(void)
-{
-    unsigned n = 0;
-    DIR *tasks = opendir("/proc/self/task");
-    CHECK(tasks != NULL);
-    for (struct dirent *task; (task = readdir(tasks)) != NULL;) n += task->d_name[0] != '.';
-    closedir(tasks);
-    return n;
-}
-
 /* Two who made a thread each at one moment: the second thread finds the role taken and ends. */
 static void a_second_thread_for_one_role_ends(void **state)
 {
     (void)state;
     watchdog(60);
     uint32_t before = sync_load_acq(&runs, queue);
-    unsigned threads = threads_here();
+    unsigned threads = threads_now();
     sync_store_rel(&servant.made, 0u, queue);
     assert_true(service_start(&servant));
-    while (threads_here() > threads) sched_yield();
+    while (threads_now() > threads) sched_yield();
     assert_int_equal(sync_load_acq(&runs, queue), before);
     assert_int_equal(sync_load_acq(&servant.taken, queue), 1);
 }

@@ -636,24 +636,13 @@ static int open_files(void)
         n += fcntl(fd, F_GETFD) >= 0;
     return n;
 }
-static int threads(void)
-{
-    int n = -1;
-    char line[200];
-    FILE *file = fopen("/proc/self/status", "r");
-    CHECK(file != NULL);
-    while (fgets(line, sizeof line, file))
-        if (sscanf(line, "Threads: %d", &n) == 1)
-            break;
-    fclose(file);
-    return n;
-}
 
 static void come_and_go(void *arg)
 {
     (void)arg;
     cctx_unref(cctx_with_timeout(cctx_background(), CCTX_S(1000)));     /* the timer thread */
-    int files = open_files(), running = threads();
+    int files = open_files();
+    unsigned running = threads_now();
     size_t before = 0;
     for (int round = 0; round < 12; round++) {
         cctx_shared_t *arena = cctx_shared_create(100);
@@ -671,9 +660,9 @@ static void come_and_go(void *arg)
         cctx_unref(last);
         cctx_shared_free(arena);
         /* The arena's threads end by themselves, and then its memory goes. */
-        while (threads() > running || open_files() > files)
+        while (threads_now() > running || open_files() > files)
             poll(NULL, 0, 1);
-        CHECK(open_files() == files && threads() == running);
+        CHECK(open_files() == files && threads_now() == running);
         if (round == 3)
             before = memory_in_use();
     }

@@ -63,17 +63,6 @@ static int teardown(void **state)
     return munmap(page, sizeof *page);
 }
 
-static inline int threads(void)
-{
-    int n = -1;
-    char line[200];
-    FILE *file = fopen("/proc/self/status", "r");
-    CHECK(file != NULL);
-    while (fgets(line, sizeof line, file) && sscanf(line, "Threads: %d", &n) != 1) {}
-    fclose(file);
-    return n;
-}
-
 /* ---- what the system refuses ---- */
 
 struct refusal {
@@ -221,7 +210,7 @@ static void wait_refused(void *arg)
     owner_kill(owner);
     cctx_unref(ctx);
     cctx_shared_free(arena);
-    while (threads() > 1) poll(NULL, 0, 1);
+    while (threads_now() > 1) poll(NULL, 0, 1);
 }
 #endif
 /* The program has closed the library's descriptors; or something interrupts. */

@@ -34,19 +34,6 @@ static void in_child(void (*fn)(void *arg))
     assert_int_equal(status, 0);
 }
 
-static long threads_now(void)
-{
-    long threads = 0;
-    char line[256];
-    FILE *file = fopen("/proc/self/status", "r");
-    CHECK(file != NULL);
-    while (fgets(line, sizeof line, file))
-        if (strncmp(line, "Threads:", 8) == 0)
-            threads = strtol(line + 8, NULL, 10);
-    fclose(file);
-    return threads;
-}
-
 static void count(void *arg)
 {
     __atomic_fetch_add((int *)arg, 1, __ATOMIC_RELEASE);

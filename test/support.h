@@ -13,6 +13,7 @@
  *   syscalls_of()                how many system calls a function makes
  *   memory_in_use(), memory_rss  bytes handed out by the allocator; bytes resident
  *   threads_after_fork()         whether the child of a process with threads may make threads
+ *   threads_now()                how many threads the process has
  *   await_sleep(), await_rest()  a thread that sleeps, by the kernel; all others do, before a fork
  *   refuse_call()                a system call that is an error from here on
  *   now_ns(), watchdog()         the monotonic clock; an end, with the seed printed, for a test that hangs
@@ -327,6 +328,18 @@ static inline bool thread_sleeps(const char *tid)
     line[n] = '\0';
     const char *paren = strrchr(line, ')');
     return paren && paren[1] == ' ' && paren[2] == 'S';
+}
+
+/* How many threads the process has. */
+static inline unsigned threads_now(void)
+{
+    unsigned n = 0;
+    DIR *threads = opendir("/proc/self/task");
+    CHECK(threads != NULL);
+    for (struct dirent *entry; (entry = readdir(threads)) != NULL;)
+        n += entry->d_name[0] != '.';
+    closedir(threads);
+    return n;
 }
 
 /* Returns once the kernel says that the thread sleeps. */

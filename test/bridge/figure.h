@@ -19,4 +19,14 @@ static inline void figure_report(const char *what, int64_t *ns, size_t n)
     print_message("figure: %s: p50 %.*f us, p99 %.*f us (%zu rounds)\n", what, p50 < 10, p50, p99 < 10, p99, n);
 }
 
+/* From here on this thread runs on another CPU than that one, if there is one. */
+static inline void leave_cpu(int cpu)
+{
+    cpu_set_t cpus;
+    if (sched_getaffinity(0, sizeof cpus, &cpus) == 0 && CPU_COUNT(&cpus) > 1) {
+        CPU_CLR((size_t)cpu, &cpus);
+        CHECK(sched_setaffinity(0, sizeof cpus, &cpus) == 0);
+    }
+}
+
 #endif

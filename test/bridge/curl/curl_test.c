@@ -254,11 +254,8 @@ typedef struct canceler {
 static void *canceler_main(void *arg)
 {
     canceler_t *c = arg;
-    cpu_set_t cpus;
-    if (c->apart && sched_getaffinity(0, sizeof cpus, &cpus) == 0 && CPU_COUNT(&cpus) > 1) {
-        CPU_CLR((size_t)c->cpu, &cpus);
-        CHECK(sched_setaffinity(0, sizeof cpus, &cpus) == 0);
-    }
+    if (c->apart)
+        leave_cpu(c->cpu);
     if (c->requests)
         server_await(&server.requests, c->requests);
     if (c->gate)

@@ -4,13 +4,11 @@
  * of the loopback and on a socket in that folder, and stops. SIGPIPE keeps its default action: none may come.
  */
 #include "figure.h"
+#include "server.h"
 
 #include <cctx/bridge/hiredis.h>
 
-#include <arpa/inet.h>
-#include <netinet/in.h>
 #include <sys/resource.h>
-#include <sys/socket.h>
 
 /* ---- the server ---- */
 
@@ -19,27 +17,14 @@ static int port;
 static pid_t server;
 static FILE *says; /* the server's log, which is a few lines: its pipe never fills */
 
-/* A socket that is bound to a port of the loopback that nobody has just now. */
-static int bound(int *number)
-{
-    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}};
-    socklen_t size = sizeof address;
-    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-
-    CHECK(fd >= 0 && bind(fd, (struct sockaddr *)&address, size) == 0);
-    CHECK(getsockname(fd, (struct sockaddr *)&address, &size) == 0);
-    *number = ntohs(address.sin_port);
-    return fd;
-}
-
 static bool server_start(void)
 {
-    char number[16], line[512];
+    char number[16];
     const char *const argv[] = {REDIS_SERVER, "--port", number, "--bind", "127.0.0.1", "--unixsocket", path,
                                 "--dir", folder, "--save", "", "--daemonize", "no", NULL};
     int ends[2];
 
-    close(bound(&port));
+    port = port_free();
     snprintf(number, sizeof number, "%d", port);
     snprintf(path, sizeof path, "%s/socket", folder);
     CHECK(pipe2(ends, O_CLOEXEC) == 0);
@@ -54,10 +39,7 @@ static bool server_start(void)
     CHECK(server > 0);
     close(ends[1]);
     says = fdopen(ends[0], "r");
-    while (fgets(line, sizeof line, says))
-        if (strstr(line, "at") && strstr(line, path)) /* the last thing that it opens */
-            return true;
-    return false;
+    return await_line(says, "at", path); /* the last thing that it opens */
 }
 
 static void server_stop(void)
@@ -84,12 +66,9 @@ static int setup(void **state)
 
 static int teardown(void **state)
 {
-    char command[96];
-
     (void)state;
     server_stop();
-    snprintf(command, sizeof command, "rm -rf %s", folder);
-    return system(command);
+    return folder_remove(folder);
 }
 
 /* ---- what the tests have in common ---- */
@@ -370,7 +349,7 @@ static void a_deadline_ends_the_sending_of_a_large_value(void **state)
 
 static void a_connect_ends_with_its_context(void **state)
 {
-    int number, full = bound(&number);
+    int number, full = port_bound(&number);
     cctx_t *ctx = cctx_with_timeout(cctx_background(), CCTX_MS(100));
     redisContext *waiting[3], *c;
 

@@ -4,6 +4,7 @@
  * free port of the loopback and stops. The server's processes run as postgres where the test runs as root.
  */
 #include "figure.h"
+#include "server.h"
 
 #include <libpq-fe.h>
 
@@ -34,14 +35,11 @@ static PGcancel *scarce_cancel(PGconn *conn)
 #undef PQcancel
 #undef PQgetCancel
 
-#include <arpa/inet.h>
 #include <fcntl.h>
 #include <grp.h>
-#include <netinet/in.h>
 #include <poll.h>
 #include <pwd.h>
 #include <sys/resource.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
 
 /* ---- the server ---- */
@@ -75,30 +73,6 @@ static pid_t spawn(int out, const char *const argv[])
     return pid;
 }
 
-/* A port of the loopback that nobody has just now. */
-static int free_port(void)
-{
-    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}};
-    socklen_t size = sizeof address;
-    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-
-    CHECK(fd >= 0 && bind(fd, (struct sockaddr *)&address, size) == 0);
-    CHECK(getsockname(fd, (struct sockaddr *)&address, &size) == 0);
-    close(fd);
-    return ntohs(address.sin_port);
-}
-
-/* Reads what the server says until `text` comes. False: it has ended without. */
-static bool await_text(FILE *in, const char *text)
-{
-    char line[512];
-
-    while (fgets(line, sizeof line, in))
-        if (strstr(line, text))
-            return true;
-    return false;
-}
-
 static FILE *says; /* the server's log, which is a few lines: its pipe never fills */
 
 static bool server_start(void)
@@ -110,14 +84,14 @@ static bool server_start(void)
                                 NULL};
     int ends[2];
 
-    snprintf(port, sizeof port, "%d", free_port());
+    snprintf(port, sizeof port, "%d", port_free());
     snprintf(conninfo, sizeof conninfo,
              "hostaddr=127.0.0.1 port=%s user=test dbname=postgres sslmode=disable", port);
     CHECK(pipe2(ends, O_CLOEXEC) == 0);
     server = spawn(ends[1], argv);
     close(ends[1]);
     says = fdopen(ends[0], "r");
-    return await_text(says, "ready to accept connections");
+    return await_line(says, "ready to accept connections", "");
 }
 
 static void server_stop(void)
@@ -153,12 +127,9 @@ static int setup(void **state)
 
 static int teardown(void **state)
 {
-    char command[96];
-
     (void)state;
     server_stop();
-    snprintf(command, sizeof command, "rm -rf %s", folder);
-    return system(command);
+    return folder_remove(folder);
 }
 
 /* ---- what the tests have in common ---- */
@@ -639,7 +610,7 @@ static void a_server_process_that_dies_ends_the_statement(void **state)
     assert_string_equal(PQresultErrorMessage(result), "no connection to the server\n");
     PQclear(result);
     PQfinish(conn);
-    assert_true(await_text(says, "ready to accept connections")); /* all of it starts anew */
+    assert_true(await_line(says, "ready to accept connections", "")); /* all of it starts anew */
 }
 
 static void a_server_that_dies_ends_the_statement(void **state)

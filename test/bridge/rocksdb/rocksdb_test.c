@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* The bridge to RocksDB, on a database in a temporary folder. No block is cached: each seek reads a file. */
+#include "duel.h"
 #include "figure.h"
 
 #include <rocksdb/c.h>
@@ -364,26 +365,6 @@ static void a_compaction_ends_at_the_deadline(void **state)
     watchdog(0);
 }
 
-typedef struct duel {
-    pthread_barrier_t barrier;
-    cctx_t *ctx; /* NULL: no more */
-    unsigned steps;
-} duel_t;
-
-static void *duel_cancel(void *arg)
-{
-    duel_t *duel = arg;
-    for (;;) {
-        pthread_barrier_wait(&duel->barrier);
-        if (!duel->ctx)
-            return NULL;
-        for (volatile unsigned n = duel->steps; n > 0; n--)
-            continue;
-        cctx_cancel(duel->ctx);
-        pthread_barrier_wait(&duel->barrier);
-    }
-}
-
 static void the_next_compaction_is_never_refused(void **state)
 {
     (void)state;
@@ -391,9 +372,8 @@ static void the_next_compaction_is_never_refused(void **state)
     char path[64];
     snprintf(path, sizeof path, "%s/small", folder);
     rocksdb_t *small = open_db(path);
-    duel_t duel = {.ctx = NULL};
-    pthread_barrier_init(&duel.barrier, NULL, 2);
-    pthread_t thread = thread_start(duel_cancel, &duel);
+    duel_t duel;
+    duel_begin(&duel);
     rng_t rng = rng_make(test_seed(), 1);
     int refused = 0;
     watchdog(240);
@@ -417,10 +397,7 @@ static void the_next_compaction_is_never_refused(void **state)
         pthread_barrier_wait(&duel.barrier);
         cctx_unref(duel.ctx);
     }
-    duel.ctx = NULL;
-    pthread_barrier_wait(&duel.barrier);
-    thread_join(thread);
-    pthread_barrier_destroy(&duel.barrier);
+    duel_end(&duel);
     watchdog(0);
     print_message("of %d compactions %d were cut short\n", ROUNDS, refused);
     rocksdb_close(small);

@@ -3,6 +3,7 @@
  * The bridge to SQLite, on real files: one of a million rows, small ones for locks and transactions. The one
  * thing seen from inside is the guard of a scope: without it, the test sees what the progress handler does.
  */
+#include "duel.h"
 #include "figure.h"
 
 #include <cctx/bridge/sqlite3.h>
@@ -278,26 +279,6 @@ static void an_interrupt_too_late_for_its_statement_meets_no_checkpoint_and_no_c
     assert_int_equal(stat(wal, &info), -1); /* the last to close has written it back */
 }
 
-typedef struct duel {
-    pthread_barrier_t barrier;
-    cctx_t *ctx; /* NULL: no more */
-    unsigned steps; /* to take before the cancel */
-} duel_t;
-
-static void *duel_cancel(void *arg)
-{
-    duel_t *duel = arg;
-    for (;;) {
-        pthread_barrier_wait(&duel->barrier);
-        if (!duel->ctx)
-            return NULL;
-        for (volatile unsigned n = duel->steps; n > 0; n--)
-            continue;
-        cctx_cancel(duel->ctx);
-        pthread_barrier_wait(&duel->barrier);
-    }
-}
-
 static void the_next_statement_is_never_hit(void **state)
 {
     (void)state;
@@ -310,9 +291,8 @@ static void the_next_statement_is_never_hit(void **state)
     sqlite3_stmt *update = prepare(db, "UPDATE t SET n = n + 1");
     sqlite3_stmt *first = prepare(db, "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n "
                                       "WHERE i < ?) SELECT sum(i) FROM n");
-    duel_t duel = {.ctx = NULL};
-    pthread_barrier_init(&duel.barrier, NULL, 2);
-    pthread_t thread = thread_start(duel_cancel, &duel);
+    duel_t duel;
+    duel_begin(&duel);
     rng_t rng = rng_make(test_seed(), 1);
     int stopped = 0, came_late = 0;
     watchdog(240);
@@ -346,10 +326,7 @@ static void the_next_statement_is_never_hit(void **state)
         pthread_barrier_wait(&duel.barrier);
         cctx_unref(duel.ctx);
     }
-    duel.ctx = NULL;
-    pthread_barrier_wait(&duel.barrier);
-    thread_join(thread);
-    pthread_barrier_destroy(&duel.barrier);
+    duel_end(&duel);
     watchdog(0);
     print_message("of %d rounds %d were stopped, %d ended before a cancel in their scope\n", ROUNDS, stopped,
                   came_late);

@@ -112,11 +112,8 @@ static void signal_come(int sig)
 static void *canceler_main(void *arg)
 {
     canceler_t *c = arg;
-    cpu_set_t cpus;
-    if (c->apart && sched_getaffinity(0, sizeof cpus, &cpus) == 0 && CPU_COUNT(&cpus) > 1) {
-        CPU_CLR((size_t)c->cpu, &cpus);
-        CHECK(sched_setaffinity(0, sizeof cpus, &cpus) == 0);
-    }
+    if (c->apart)
+        leave_cpu(c->cpu);
     for (int i = 0; i < c->signals; i++) {
         await_sleep(c->sleeper);
         CHECK(pthread_kill(c->signaled, SIGUSR1) == 0);

@@ -649,17 +649,6 @@ static void the_loops_context_ends_with_its_parent(void **state)
 
 /* ---- a domain ---- */
 
-static unsigned threads_now(void)
-{
-    unsigned n = 0;
-    DIR *tasks = opendir("/proc/self/task");
-    CHECK(tasks);
-    for (struct dirent *entry; (entry = readdir(tasks));)
-        n += entry->d_name[0] != '.';
-    closedir(tasks);
-    return n;
-}
-
 typedef struct ended {
     int64_t at;
     int tid;
