@@ -22,8 +22,18 @@ static void in_child(void (*fn)(void *arg), void *arg)
 
 static struct shared_page {
     cctx_token_t token[2];
-    uint32_t ready;
+    uint32_t ready, stopped;
 } *page;
+
+static void tell(uint32_t *word)
+{
+    __atomic_store_n(word, 1, __ATOMIC_RELEASE);
+    syscall(SYS_futex, word, FUTEX_WAKE, 1, NULL, NULL, 0);
+}
+static void await(uint32_t *word)
+{
+    while (__atomic_load_n(word, __ATOMIC_ACQUIRE) == 0) syscall(SYS_futex, word, FUTEX_WAIT, 0, NULL, NULL, 0);
+}
 
 static pid_t owner_start(cctx_shared_t *arena)
 {
@@ -34,12 +44,10 @@ static pid_t owner_start(cctx_shared_t *arena)
     if (pid == 0) {
         prctl(PR_SET_PDEATHSIG, SIGKILL);
         for (int i = 0; i < 2; i++) page->token[i] = cctx_shared_token(arena, CCTX_NEVER);
-        __atomic_store_n(&page->ready, 1, __ATOMIC_RELEASE);
-        syscall(SYS_futex, &page->ready, FUTEX_WAKE, 1, NULL, NULL, 0);
+        tell(&page->ready);
         for (;;) pause();
     }
-    while (__atomic_load_n(&page->ready, __ATOMIC_ACQUIRE) == 0)
-        syscall(SYS_futex, &page->ready, FUTEX_WAIT, 0, NULL, NULL, 0);
+    await(&page->ready);
     return pid;
 }
 static void owner_kill(pid_t pid)
@@ -284,7 +292,8 @@ static void child_frees(void *arg)
 static void child_binds_when_the_owner_is_dead(void *arg)
 {
     pid_t owner = *(pid_t *)arg;
-    kill(getppid(), SIGSTOP);           /* which would see it */
+    kill(getppid(), SIGSTOP);           /* which would see it; it is told once each of its threads stands */
+    await(&page->stopped);
     int fd = (int)syscall(SYS_pidfd_open, owner, 0);
     struct pollfd death = {fd, POLLIN, 0};
     kill(owner, SIGKILL);
@@ -321,7 +330,18 @@ static void a_child_may_free_what_it_inherited_or_go_on_with_it(void **state)
     (void)state;
     if (!threads_after_fork())
         NOT_APPLICABLE("no threads after a fork here");
-    in_child(child_has_a_child, NULL);
+    await_rest();
+    pid_t pid = fork();
+    CHECK(pid >= 0);
+    if (pid == 0) {
+        child_has_a_child(NULL);
+        _exit(0);
+    }
+    int status;
+    CHECK(waitpid(pid, &status, WUNTRACED) == pid && WIFSTOPPED(status));
+    tell(&page->stopped);
+    CHECK(waitpid(pid, &status, 0) == pid);
+    assert_int_equal(status, 0);
 }
 
 static void child_is_stopped(void *arg)
