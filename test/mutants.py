@@ -508,7 +508,7 @@ def main():
     parser = argparse.ArgumentParser(prog="test/mutants", description="Puts small faults into the library, one at a "
                                      "time, and shows which test kills each.")
     parser.add_argument("--list", action="store_true", help="print the mutants and do nothing")
-    parser.add_argument("--only", metavar="WORD", default="", help="only those whose line has this word")
+    parser.add_argument("--only", metavar="REGEX", default="", help="only those whose line has a match")
     parser.add_argument("--jobs", type=int, default=2, help="how many at once (2)")
     parser.add_argument("--work", metavar="FOLDER", help="keep the builds in FOLDER, and go on with those there")
     parser.add_argument("--self-test", action="store_true", help="a few of them, each by the test of its own file")
@@ -520,7 +520,7 @@ def main():
     if options.generate:
         generate(options.count, options.seed)
         return 0
-    entries = [e for e in read_list() if options.only in show(e)]
+    entries = [e for e in read_list() if re.search(options.only, show(e))]
     equivalent = [e for e in entries if e["note"].startswith("equivalent: ")]
     survive = [e for e in entries if e["note"].startswith("survives: ")]
     if options.list:
