@@ -507,7 +507,7 @@ def run_all(entries, jobs, work, only):
 def main():
     parser = argparse.ArgumentParser(prog="test/mutants", description="Puts small faults into the library, one at a "
                                      "time, and shows which test kills each.")
-    parser.add_argument("--list", action="store_true", help="print the mutants and do nothing")
+    parser.add_argument("--list", action="store_true", help="print the mutants; 1 if one is stale: what it changes is not there any more")
     parser.add_argument("--only", metavar="REGEX", default="", help="only those whose line has a match")
     parser.add_argument("--jobs", type=int, default=2, help="how many at once (2)")
     parser.add_argument("--work", metavar="FOLDER", help="keep the builds in FOLDER, and go on with those there")
@@ -524,10 +524,14 @@ def main():
     equivalent = [e for e in entries if e["note"].startswith("equivalent: ")]
     survive = [e for e in entries if e["note"].startswith("survives: ")]
     if options.list:
+        stale = 0
         for e in entries:
-            print(show(e) + ("\n    " + e["note"] if e["note"] else ""))
+            with open(os.path.join(ROOT, e["file"])) as f:
+                gone = mutated(e, f.read()) is None
+            stale += gone
+            print(("stale: " if gone else "") + show(e) + ("\n    " + e["note"] if e["note"] else ""))
         print("%d mutants, %d of them equivalent, %d that survive" % (len(entries), len(equivalent), len(survive)))
-        return 0
+        return 1 if stale else 0
     if len(survive) > SURVIVORS:
         print("mutants: %d are said to survive, %d may" % (len(survive), SURVIVORS))
         return 1
