@@ -172,9 +172,9 @@ static void damage(struct input *in)
     unsigned kind = take_below(in, 6);
     uint64_t word = take_u64(in);
     switch (kind) {
-    case 0: at = word % size; bytes[at] = (unsigned char)take(in); return;
-    case 1: at = word % 192; bytes[at] ^= (unsigned char)(1u << take_below(in, 8)); return;
-    case 2: memset(bytes + word % size, (int)take(in), size - word % size); return;
+    case 0: at = (size_t)(word % size); bytes[at] = (unsigned char)take(in); return;
+    case 1: at = (size_t)(word % 192); bytes[at] ^= (unsigned char)(1u << take_below(in, 8)); return;
+    case 2: at = (size_t)(word % size); memset(bytes + at, (int)take(in), size - at); return;
     case 3: at = 192 + 8 * take_below(in, 8); word = take_below(in, 2) ? who_is(take_below(in, DEAD + 1)) : word; break;
     case 4: at = head + 16 * take_below(in, s.arena.capacity); word = word << 20 | take(in) << 8 | take(in); break;
     default: at = head + 16 * take_below(in, s.arena.capacity) + 8 * take_below(in, 2);

@@ -276,6 +276,8 @@ static void the_child_of_a_fork_gets_a_descriptor_of_its_own_and_leaves_the_pare
     (void)state;
     if (TEST_TSAN)
         NOT_APPLICABLE("no fork under ThreadSanitizer");
+    if (!threads_after_fork())
+        NOT_APPLICABLE("this emulator does not let a forked child make threads");
     inherited = cctx_with_cancel(cctx_background());
     inherited_fd = cctx_fd(inherited);
     assert_int_equal(run_in_child(uses_it_in_the_child, NULL), 0);

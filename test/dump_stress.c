@@ -28,7 +28,7 @@ static void churn(unsigned index, void *arg)
         return;
     }
     while (!__atomic_load_n(&over, __ATOMIC_ACQUIRE)) {
-        size_t i = rng_below(&rng, HELD), n = rng_below(&rng, HELD);
+        size_t i = (size_t)rng_below(&rng, HELD), n = (size_t)rng_below(&rng, HELD);
         const cctx_t *parent = n != i && held[n] && rng_below(&rng, 2) ? held[n] : stays[rng_below(&rng, stay)];
         if (held[i] && rng_below(&rng, 3) == 0)
             cctx_cancel_causef(held[i], (int)i, "cause %zu", i);
@@ -89,7 +89,7 @@ static void what_stays_is_told_exactly_once_under_churn(void **state)
             assert_int_equal(strncmp(line, "dump ", 5), 0);
             n = 0;
         } else if (!strstr(line, "stands elsewhere")) {
-            told[n++] = strtoull(id, NULL, 0);
+            told[n++] = (uintptr_t)strtoull(id, NULL, 0);
         }
         if (next[1] != '\0' && strncmp(next + 1, "dump ", 5) != 0)
             continue;

@@ -79,7 +79,7 @@ static void play(uint64_t number)
     round_t round = {.rng = rng_make(seed, number)};
     cctx_executor_t *executors[] = {NULL, &pool.later.executor, &refusing.later.executor, refuses(), inline_run()};
     unsigned way = (unsigned)rng_below(&round.rng, 5);
-    round.limit = rng_below(&round.rng, 3) ? 1 + rng_below(&round.rng, 6) : 0;
+    round.limit = rng_below(&round.rng, 3) ? 1 + (size_t)rng_below(&round.rng, 6) : 0;
     /* With a limit, tasks that start tasks may wait for ever. */
     round.children = round.limit ? 0 : (unsigned)rng_below(&round.rng, 3);
     round.failing = (unsigned)rng_below(&round.rng, 40);

@@ -279,6 +279,9 @@ static void waits_wakes_deadlines_and_callbacks_are_counted(void **state)
     cctx_unref(past);
     cctx_unref(soon);
     cctx_unref(ctx);
+    /* The thread that fired the deadline may be the last to let go of it, behind the wait that it has ended. */
+    for (int64_t limit = now_ns() + CCTX_S(20); stats_now().live != before.live && now_ns() < limit;)
+        sched_yield();
     assert_int_equal(stats_now().live, before.live);
 }
 
@@ -723,6 +726,8 @@ static void what_was_never_closed_is_told_at_exit(void **state)
     (void)state;
     if (!CHECKED && TEST_ASAN)
         NOT_APPLICABLE("here AddressSanitizer reports what is leaked");
+    if (TEST_EMULATED)
+        NOT_APPLICABLE("a program run by an emulator is not run by exec");
     if (!CHECKED) {
         for (const char **a = (const char *[]){"three", "named", "kept", "child", NULL}; *a; a++)
             assert_string_equal(said_by(*a), "");

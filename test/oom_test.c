@@ -202,10 +202,10 @@ static void fail_each(const call_t *call, const state_t *state, enum where where
         attempt_at(&attempt, where);
         runs++;
         if (attempt.err) {
-            if (!call->needs_memory || attempt.err != ENOMEM || attempt.failed == 0)
+            if (!call_needs(call->needs_memory) || attempt.err != ENOMEM || attempt.failed == 0)
                 print_error("%s%s on %s, allocation %ld: error %d, %ld failed\n", call->function, call->how,
                             state->name, k, attempt.err, attempt.failed);
-            CHECK(call->needs_memory && attempt.err == ENOMEM && attempt.failed > 0);
+            CHECK(call_needs(call->needs_memory) && attempt.err == ENOMEM && attempt.failed > 0);
             world_same(&world);
             refusals++;
             refused[call - call_table] = true;
@@ -303,9 +303,9 @@ static void each_allocation_of_each_call_on_each_state_may_fail(void **state)
                   refusals, left);
     assert_true(TEST_SANITIZED || left <= CACHES);
     for (int c = 0; c < CALLS; c++) {
-        if (refused[c] != call_table[c].needs_memory)
+        if (refused[c] != call_needs(call_table[c].needs_memory))
             print_error("%s%s was never refused\n", call_table[c].function, call_table[c].how);
-        assert_true(refused[c] == call_table[c].needs_memory);
+        assert_true(refused[c] == call_needs(call_table[c].needs_memory));
     }
 }
 
@@ -335,7 +335,7 @@ static void fail_in_a_bare_process(void *arg)
     attempt_run(&attempt);
     bool thread = attempt.err == EAGAIN, never = attempt.failed == 0;
     if (attempt.err) {
-        CHECK(thread ? bare->call->needs_thread : attempt.err == ENOMEM && attempt.failed > 0);
+        CHECK(thread ? call_needs(bare->call->needs_thread) : attempt.err == ENOMEM && attempt.failed > 0);
         world_same(&world);
         set_no_threads(false);
         attempt.k = 0;
@@ -358,7 +358,7 @@ static void each_call_may_lack_the_librarys_threads(void **state)
         const call_t *call = &call_table[c];
         for (int s = 0; s < STATES; s++) {
             /* The states that need a thread, and each call that makes one on the others. */
-            if (state_table[s].alike || !(call->needs_thread || state_table[s].make == make_live))
+            if (state_table[s].alike || !(call_needs(call->needs_thread) || state_table[s].make == make_live))
                 continue;
             for (int threads = 0; threads < 2; threads++)
                 for (long k = 1; k < 60; k++) {

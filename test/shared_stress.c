@@ -110,7 +110,7 @@ static void work_or_damage(unsigned index, void *arg)
     uint64_t *at = (uint64_t *)(void *)arena->bindings.arena.head;
     while (__atomic_load_n(&busy, __ATOMIC_ACQUIRE) > 0) {
         /* The head rarely, since with that all is corrupt; the slots mostly. */
-        size_t i = rng_below(&rng, 64) ? words - 1 - rng_below(&rng, 2 * CAPACITY) : rng_below(&rng, words);
+        size_t i = (size_t)(rng_below(&rng, 64) ? words - 1 - rng_below(&rng, 2 * CAPACITY) : rng_below(&rng, words));
         uint64_t word = rng_below(&rng, 2) ? rng_next(&rng) >> rng_below(&rng, 64)
                                            : __atomic_load_n(&at[i], __ATOMIC_RELAXED) ^ (uint64_t)1 << rng_below(&rng, 64);
         uint64_t before = __atomic_exchange_n(&at[i], word, __ATOMIC_RELAXED);

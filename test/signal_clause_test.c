@@ -142,6 +142,8 @@ static void make_call(int i, cctx_t *other)
 static void follow_in_the_next_call(void *arg)
 {
     (void)arg;
+    unsigned before = threads_now();
+    CHECK(before == 1 || TEST_TSAN || TEST_EMULATED);
     for (int i = 0; i < CALLS_ALL; i++) {
         cctx_t *other = cctx_with_cancel(cctx_background());
         cctx_t *top = cctx_with_cancel(cctx_background());
@@ -156,7 +158,7 @@ static void follow_in_the_next_call(void *arg)
         cctx_unref(top);
         cctx_unref(other);
     }
-    CHECK(TEST_TSAN || threads_now() == 1);
+    CHECK(TEST_TSAN || threads_now() == before);
 }
 
 /* B2: no thread runs, and none is made for it. */
@@ -543,6 +545,16 @@ static void the_threads_are_made_now_and_once_in_each_process(void **state)
 
 /* ---- cctx_with_signals ---- */
 
+/* False: the signal cannot be sent. qemu-user keeps the last two for itself. */
+static bool raised(int sig)
+{
+    bool sent = raise(sig) == 0;
+    assert_true(sent || TEST_EMULATED);
+    if (!sent)
+        print_message("not applicable: signal %d: this emulator keeps it for itself\n", sig);
+    return sent;
+}
+
 /* B2, C9: the handler itself has done it. */
 static void a_signal_ends_the_context_and_the_cause_names_it(void **state)
 {
@@ -565,7 +577,10 @@ static void a_signal_ends_the_context_and_the_cause_names_it(void **state)
         assert_non_null(ctx);
         assert_int_equal(errno, E2BIG);
         assert_int_equal(cctx_err(ctx), 0);
-        raise(row[i].sig);
+        if (!raised(row[i].sig)) {
+            cctx_close(ctx);
+            continue;
+        }
         assert_int_equal(errno, E2BIG);
         assert_int_equal(cctx_err(ctx), ECANCELED);
         assert_int_equal(cctx_cause(ctx)->code, row[i].sig);
@@ -586,7 +601,10 @@ static void each_signal_has_a_text(void **state)
             continue;
         cctx_t *ctx = with_signals(cctx_background(), sig, 0);
         assert_non_null(ctx);
-        raise(sig);
+        if (!raised(sig)) {
+            cctx_close(ctx);
+            continue;
+        }
         assert_int_equal(cctx_err(ctx), ECANCELED);
         assert_int_equal(cctx_cause(ctx)->code, sig);
         size_t length = strlen(cctx_cause(ctx)->text);

@@ -137,7 +137,7 @@ static void *work(void *arg)
                 raise(SIGUSR1);
             }
         } else { /* what else a signal may interrupt */
-            void *block = malloc(1 + rng_below(&rng, 5000));
+            void *block = malloc(1 + (size_t)rng_below(&rng, 5000));
             cctx_t *ctx = cctx_with_cancel(below), *kid = cctx_with_timeout(ctx, CCTX_S(100));
             if (rng_below(&rng, 2))
                 cctx_cancel(ctx);

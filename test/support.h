@@ -397,31 +397,36 @@ static inline int run_in_child(void (*fn)(void *arg), void *arg)
     return status;
 }
 
-static inline void *threads_nothing(void *arg)
-{
-    return arg;
-}
-
-static inline void threads_make_one(void *arg)
-{
-    alarm(20);
-    thread_join(thread_start(threads_nothing, arg));
-}
-
 static inline void *threads_stay(void *gate)
 {
     gate_wait(gate);
     return NULL;
 }
 
-/* May the child of a process with threads make threads? On qemu-user 7 it dies of an assertion of the emulator's. */
+static inline void threads_make_some(void *arg)
+{
+    gate_t gate = {0};
+    pthread_t thread[32];
+    (void)arg;
+    alarm(20);
+    for (size_t i = 0; i < sizeof thread / sizeof *thread; i++)
+        thread[i] = thread_start(threads_stay, &gate);
+    gate_open(&gate);
+    for (size_t i = 0; i < sizeof thread / sizeof *thread; i++)
+        thread_join(thread[i]);
+}
+
+/*
+ * May the child of a process with threads make threads? On qemu-user 7 it dies of an assertion of the emulator's as soon
+ * as a thread gets the number of one that was left behind in the parent: so many at once that one does.
+ */
 static inline bool threads_after_fork(void)
 {
     static int known;
     if (known == 0) {
         gate_t gate = {0};
         pthread_t thread = thread_start(threads_stay, &gate);
-        known = run_in_child(threads_make_one, NULL) == 0 ? 1 : -1;
+        known = run_in_child(threads_make_some, NULL) == 0 ? 1 : -1;
         gate_open(&gate);
         thread_join(thread);
     }

@@ -408,6 +408,7 @@ static void sweep_in_forks(const struct scene *s, void (*undo)(void))
     scene = s;
     for (nth = 1; came; nth++) {
         came = false;
+        if (TEST_EMULATED) watchdog(100);       /* an emulator needs a tenth of a second for each fork */
         for (then_in_child = 1; then_in_child <= thens(s); then_in_child++) {
             s->plant();
             int status = run_in_child(act_in_child, (void *)(uintptr_t)s);
