@@ -228,7 +228,7 @@ void *alloc_resize(void *old, size_t size)
 
 int64_t clock_now(void) { return fake_now; }
 
-static sync_u32 *main_word;
+static sync_u32 *main_word, *rest_word;
 
 bool futex_wait(sync_u32 *word, uint32_t seen, int64_t until)
 {
@@ -241,9 +241,14 @@ bool futex_wait(sync_u32 *word, uint32_t seen, int64_t until)
         void (*rival)(void) = in_rest;
         in_rest = NULL;
         rests++;
-        if (rival) rival_comes(rival);
-        else if (fake_now < until) fake_now = until;
-        return rival;
+        if (!rival) {
+            if (fake_now < until) fake_now = until;
+            return false;
+        }
+        rest_word = word;
+        rival_comes(rival);
+        CHECK(!rest_word);                  /* else it sleeps on, though what it waited for has come */
+        return true;
     }
     if (me && me->service) {
         me->over = true;
@@ -271,6 +276,7 @@ void futex_wake(sync_u32 *word)
 {
     wakes++;
     if (main_word == word) main_word = NULL;
+    if (rest_word == word) rest_word = NULL;
     for (int i = 0; i < RIVALS; i++)
         if (rivals[i].word == word) rivals[i].word = NULL;
 }
