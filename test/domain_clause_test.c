@@ -901,17 +901,25 @@ static void guard_without_threads(void *arg)
     CHECK(threads_now() == before);
 }
 
+/* A host with a clock of its own, and in its domain a context that is done, with an armed guard. */
+static cctx_t *done_with_guard(struct host *h, cctx_guard_t *guard, int *came)
+{
+    host_make(h, OWN_CLOCK);
+    cctx_t *ctx = cctx_with_cancel(h->root);
+    *came = 0;
+    assert_int_equal(cctx_guard_arm(guard, ctx, add_one, came), 0);
+    assert_true(cctx_cancel(ctx));
+    return ctx;
+}
+
 /* B4: without memory for the next one the host is not held up, and none comes any more. */
 static void a_guard_in_a_domain_without_memory_rests(void **state)
 {
     (void)state;
     struct host h;
-    host_make(&h, OWN_CLOCK);
-    cctx_t *ctx = cctx_with_cancel(h.root);
     cctx_guard_t guard;
-    int came = 0;
-    assert_int_equal(cctx_guard_arm(&guard, ctx, add_one, &came), 0);
-    assert_true(cctx_cancel(ctx));
+    int came;
+    cctx_t *ctx = done_with_guard(&h, &guard, &came);
     assert_int_equal(came, 1);
     h.fail_at = h.calls + 1;
     h.fail_after = true;
@@ -932,12 +940,9 @@ static void a_guard_goes_on_though_time_leaps(void **state)
 {
     (void)state;
     struct host h;
-    host_make(&h, OWN_CLOCK);
-    cctx_t *ctx = cctx_with_cancel(h.root);
     cctx_guard_t guard;
-    int came = 0;
-    assert_int_equal(cctx_guard_arm(&guard, ctx, add_one, &came), 0);
-    assert_true(cctx_cancel(ctx));
+    int came;
+    cctx_t *ctx = done_with_guard(&h, &guard, &came);
     h.step = CCTX_MS(10);
     cctx_domain_run(h.domain, h.now);
     h.step = 0;

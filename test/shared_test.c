@@ -336,21 +336,29 @@ static void child_has_a_child(void *arg)
     child_frees(NULL);
 }
 
+/* A forked child that runs fn; returns once all its threads stand still. */
+static pid_t child_until_stopped(void (*fn)(void *arg))
+{
+    await_rest();
+    pid_t pid = fork();
+    CHECK(pid >= 0);
+    if (pid == 0) {
+        fn(NULL);
+        _exit(0);
+    }
+    int status;
+    CHECK(waitpid(pid, &status, WUNTRACED) == pid && WIFSTOPPED(status));
+    return pid;
+}
+
 /* C23 */
 static void a_child_may_free_what_it_inherited_or_go_on_with_it(void **state)
 {
     (void)state;
     if (!threads_after_fork())
         NOT_APPLICABLE("no threads after a fork here");
-    await_rest();
-    pid_t pid = fork();
-    CHECK(pid >= 0);
-    if (pid == 0) {
-        child_has_a_child(NULL);
-        _exit(0);
-    }
+    pid_t pid = child_until_stopped(child_has_a_child);
     int status;
-    CHECK(waitpid(pid, &status, WUNTRACED) == pid && WIFSTOPPED(status));
     tell(&page->stopped);
     CHECK(waitpid(pid, &status, 0) == pid);
     assert_int_equal(status, 0);
@@ -373,15 +381,8 @@ static void a_process_that_was_stopped_sees_deaths_still(void **state)
         NOT_APPLICABLE("no threads after a fork here");
     inherited = cctx_shared_create(4);
     pid_t owner = owner_start(inherited);
-    await_rest();
-    pid_t pid = fork();
-    CHECK(pid >= 0);
-    if (pid == 0) {
-        child_is_stopped(NULL);
-        _exit(0);
-    }
+    pid_t pid = child_until_stopped(child_is_stopped);
     int status;
-    CHECK(waitpid(pid, &status, WUNTRACED) == pid && WIFSTOPPED(status));
     kill(pid, SIGCONT);
     owner_kill(owner);
     CHECK(waitpid(pid, &status, 0) == pid && status == 0);
